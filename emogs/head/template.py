@@ -1,0 +1,106 @@
+"""What every head template offers, whatever it was made from: shape, parts, landmarks, identity and expression.
+
+A template is data plus one function, `deform`. Linear expressions are vertex displacements; the jaw, the lids and the
+eyeballs *rotate*, because a straight chord would pass through the eye or shorten the jaw. All lengths are metres.
+Head space: +x is the subject's left, +y up, +z where the face looks; the origin lies inside the head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import roma
+import torch
+from torch import Tensor
+
+ARKIT_NAMES = (
+    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
+    "cheekPuff", "cheekSquintLeft", "cheekSquintRight",
+    "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight", "eyeLookInLeft", "eyeLookInRight",
+    "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight", "eyeSquintLeft", "eyeSquintRight",
+    "eyeWideLeft", "eyeWideRight",
+    "jawForward", "jawLeft", "jawOpen", "jawRight",
+    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel",
+    "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker",
+    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
+    "mouthSmileLeft", "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight",
+    "mouthUpperUpLeft", "mouthUpperUpRight", "noseSneerLeft", "noseSneerRight", "tongueOut",
+)  # fmt: skip
+"""The 52 face shapes of ARKit, alphabetical by region. Every template's expression channels carry these names, in this order."""
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """One rotating part: vertex v turns by `angle * expression[channel] * weights[v]` about an axis through a pivot."""
+
+    channel: int
+    """Index of the expression channel that drives it."""
+    angle: float
+    """Radians at channel value 1."""
+    axis: Tensor
+    """[3] unit vector in head space, right-handed."""
+    pivot: Tensor
+    """[V] weights that sum to one: the pivot is this mean of the identity's vertices, so it follows the identity."""
+    weights: Tensor
+    """[V] share of the angle that each vertex takes, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class HeadTemplate:
+    """A head with a fixed mesh: neutral shape, identity directions, expressions, texture coordinates, landmarks.
+
+    `expression` holds the linear displacements of the ARKit channels (zero rows for channels that only rotate).
+    `albedo` is a generic face painted in texture space: what a part looks like where no photo shows it.
+    """
+
+    name: str
+    vertices: Tensor  # [V, 3] neutral shape, metres
+    faces: Tensor  # [F, 3] int64, counter-clockwise seen from outside
+    uv: Tensor  # [T, 2] in [0, 1]; (0, 0) is the top-left corner of the texture (row = v * height)
+    faces_uv: Tensor  # [F, 3] int64 into uv
+    face_part: Tensor  # [F] int64 into part_names
+    part_names: tuple[str, ...]
+    landmarks: Tensor  # [68] int64 vertices, in the iBUG order
+    rigid: Tensor  # [R] int64 vertices of the skull, which no expression moves
+    identity: Tensor  # [I, V, 3] displacement at one standard deviation
+    identity_names: tuple[str, ...]
+    expression: Tensor  # [E, V, 3] linear displacement at channel value 1
+    albedo: Tensor  # [S, S, 3] linear in display values, [0, 1]
+    expression_names: tuple[str, ...] = ARKIT_NAMES
+    rotations: tuple[Rotation, ...] = field(default=())
+
+    def deform(self, identity: Tensor | None = None, expression: Tensor | None = None) -> Tensor:
+        """Vertices of an identity wearing an expression.
+
+        Args:
+            identity: [B, I] standard deviations; None is the mean identity.
+            expression: [B, E] ARKit channel values, usually in [0, 1]; None is neutral.
+        Returns:
+            [B, V, 3] metres, differentiable in both arguments. B is 1 if both are None; a B of 1 broadcasts.
+        """
+        person = self.vertices[None]
+        if identity is not None:
+            person = person + torch.einsum("bi,ivc->bvc", identity, self.identity)
+        if expression is None:
+            return person
+        moved = person + torch.einsum("be,evc->bvc", expression, self.expression)
+        for rotation in self.rotations:
+            moved = _rotate(rotation, moved, person, expression)
+        return moved
+
+    def channel(self, name: str) -> int:
+        """Index of an expression channel by its ARKit name."""
+        try:
+            return self.expression_names.index(name)
+        except ValueError:
+            raise ValueError(f"expression {name!r} is unknown; valid names: {', '.join(self.expression_names)}") from None
+
+
+def _rotate(rotation: Rotation, moved: Tensor, person: Tensor, expression: Tensor) -> Tensor:
+    """Rotates the vertices that take part by their share of the angle; the others are left as they are, bit for bit."""
+    part = rotation.weights.nonzero()[:, 0]
+    pivot = torch.einsum("v,bvc->bc", rotation.pivot, person)[:, None]
+    angle = rotation.angle * expression[:, rotation.channel, None] * rotation.weights[part]
+    turn = roma.rotvec_to_rotmat(angle[..., None] * rotation.axis)
+    arm = moved[:, part] - pivot
+    return moved.index_copy(1, part, (turn @ arm[..., None])[..., 0] + pivot)

@@ -1,0 +1,92 @@
+"""Gaussians on the head's surface: one flat disc per texel, bound to its triangle, written in that triangle's frame.
+
+A disc lies in the tangent plane. Its two axes follow the texture's footprint on the surface (the singular vectors of
+d position / d texel), wide enough to close the gaps between neighbours; its thickness is a fraction of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import roma
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..head.template import HeadTemplate
+from ..head.uv import TexelMap
+from ..ops import rig_frames
+
+OVERLAP = 0.75
+"""Standard deviation of a disc in texel spacings. At 0.75 four neighbours leave 2% of the light through their midpoint."""
+FLATNESS = 0.1
+"""Thickness of a disc relative to the smaller of its axes."""
+SMALLEST = 1e-4
+"""Metres; the smallest axis, which keeps triangles that the texture barely covers visible to the rasterizer."""
+SURFACE_OPACITY = 0.99
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Gaussians in the coordinates of the triangles they are bound to (N of them)."""
+
+    means: Tensor  # [N, 3] metres
+    quats: Tensor  # [N, 4] wxyz
+    scales: Tensor  # [N, 3] metres
+    binding: Tensor  # [N] int32 triangle
+
+    @property
+    def normals(self) -> Tensor:
+        """[N, 3] unit normals in the triangles' coordinates."""
+        return rotate(self.quats, self.means.new_tensor([0.0, 0.0, 1.0]).expand_as(self.means))
+
+
+def texel_surface(template: HeadTemplate, texels: TexelMap, person: Tensor) -> Surface:
+    """Discs on every texel of a neutral head.
+
+    Args:
+        person: [V, 3] the identity's neutral vertices, metres.
+    """
+    tangents = _texel_tangents(template, texels, person)
+    u, extent, _ = torch.linalg.svd(tangents, full_matrices=True)
+    first, second = u[..., 0], u[..., 1]
+    axes = torch.stack([first, second, torch.linalg.cross(first, second)], -1)
+    sides = (OVERLAP * extent).clamp_min(SMALLEST)
+    scales = torch.cat([sides, FLATNESS * sides[:, 1:]], 1)
+    quats = roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(axes))
+    points = texels.interpolate(template.faces, person)
+    return bind(points, quats, scales, texels.face, template, person)
+
+
+def bind(points: Tensor, quats: Tensor, scales: Tensor, face: Tensor, template: HeadTemplate, person: Tensor) -> Surface:
+    """Gaussians given in head space, rewritten in the coordinates of the triangles `face` [N] of a neutral head."""
+    frames = rig_frames(person[None], template.faces, person)[0, face]
+    rotation, translation, size = frames[:, :4], frames[:, 4:7], frames[:, 7:]
+    inverse = rotation * rotation.new_tensor([1.0, -1.0, -1.0, -1.0])
+    return Surface(
+        means=rotate(inverse, points - translation) / size,
+        quats=multiply(inverse, quats),
+        scales=scales / size,
+        binding=face.int(),
+    )
+
+
+def _texel_tangents(template: HeadTemplate, texels: TexelMap, person: Tensor) -> Tensor:
+    """[N, 3, 2] displacement on the surface for one texel to the right and one down."""
+    corners = person[template.faces]
+    flat = template.uv[template.faces_uv] * texels.size
+    edges = torch.stack([corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]], -1)
+    steps = torch.stack([flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0]], -1)
+    used = texels.face
+    return edges[used] @ torch.linalg.inv(steps[used])
+
+
+def multiply(a: Tensor, b: Tensor) -> Tensor:
+    """Product of quaternions wxyz [..., 4]; the rotation b happens first."""
+    return roma.quat_xyzw_to_wxyz(roma.quat_product(roma.quat_wxyz_to_xyzw(a), roma.quat_wxyz_to_xyzw(b)))
+
+
+def rotate(quats: Tensor, vectors: Tensor) -> Tensor:
+    """Vectors [..., 3] turned by quaternions wxyz [..., 4], which need not be normalised."""
+    unit = roma.quat_wxyz_to_xyzw(functional.normalize(quats, dim=-1))
+    return roma.quat_action(unit, vectors)
