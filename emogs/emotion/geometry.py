@@ -1,0 +1,95 @@
+"""The geometry path: from the parameters of a face in one emotion to those of the same performance in another.
+
+It knows only parameters over time, no mesh and no image, so it serves any backbone. What a performance says (fast,
+around the mean p0 + mu) is rescaled; what it feels (the mean mu) is replaced; gaze and blinks stay.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..head.template import ARKIT_NAMES
+from .codes import psi
+from .mixing import expression_from_emotion
+from .tables import EMOTIONS, UNTOUCHED
+
+_WIDTH = len(EMOTIONS) * (len(EMOTIONS) + 3) // 2
+
+
+def anchor_codes() -> Tensor:
+    """[35, 7] seven full emotions, seven halves, twenty-one pairs of halves: the codes at which psi is triangular."""
+    full = torch.eye(len(EMOTIONS))
+    pairs = 0.5 * full[torch.combinations(torch.arange(len(EMOTIONS)))].sum(1)
+    return torch.cat([full, 0.5 * full, pairs])
+
+
+class GeometryPath(nn.Module):
+    """Emotion-conditioned renormalization of ARKit channels.
+
+        p' = p + m * [expm1(lambda(e) - lambda(e_s)) * (p - p0 - mu(e_s, z)) + mu(e, z) - mu(e_s, z)]
+        mu(e, z) = (M psi(e)) * (1 + A z),    lambda(e) = ln2 tanh(L psi(e))
+
+    e is the target's code, e_s the source's, z an identity style. It is exactly p where both codes are equal, causal,
+    and works on a single frame. M starts from the action-unit tables (exact at the 35 anchors) and A, L from zero, so
+    it works before training.
+
+    Args:
+        style: width of z; 0 for none.
+
+    Example:
+        >>> import torch
+        >>> path, happy = GeometryPath(), torch.eye(7)[:1]
+        >>> smile = path(torch.zeros(1, 10, 52), target=happy, source=torch.zeros(1, 7))
+        >>> smile.shape
+        torch.Size([1, 10, 52])
+    """
+
+    def __init__(self, style: int = 0) -> None:
+        super().__init__()
+        channels = len(ARKIT_NAMES)
+        anchors = anchor_codes().double()
+        components = torch.linalg.solve(psi(anchors), expression_from_emotion(anchors))
+        self.mean = nn.Parameter(components.T.float().contiguous())
+        self.personal = nn.Parameter(torch.zeros(channels, style))
+        self.spread = nn.Parameter(torch.zeros(channels, _WIDTH))
+        self.neutral: Tensor
+        self.mask: Tensor
+        self.register_buffer("neutral", torch.zeros(channels))
+        self.register_buffer("mask", torch.tensor([float(name not in UNTOUCHED) for name in ARKIT_NAMES]))
+
+    def forward(
+        self, params: Tensor, target: Tensor, source: Tensor, style: Tensor | None = None, *, clamp: bool = False
+    ) -> Tensor:
+        """A performance in another emotion.
+
+        Args:
+            params: [B, T, 52] channel values of the performance.
+            target, source: [B, 7] codes it shall have and has.
+            style: [B, style] of the identity; None is zero.
+            clamp: keep the result in [0, 1], as a template expects. Off by default: it would break the identity at
+                equal codes for trackers that leave the range, and its gradient is zero where training needs one most.
+        Returns:
+            [B, T, 52].
+        """
+        if params.ndim != 3 or params.shape[-1] != len(ARKIT_NAMES):
+            raise ValueError(f"params: expected [B, T, {len(ARKIT_NAMES)}], got {list(params.shape)}")
+        batch = len(params)
+        target, source = (code.expand(batch, -1) for code in (target, source))
+        mean_target, mean_source = self._mean(target, style), self._mean(source, style)
+        scale = torch.expm1(self._log_spread(target) - self._log_spread(source))
+        shift = mean_target - mean_source
+        centred = params - (self.neutral + mean_source)[:, None]
+        out = params + self.mask * (scale[:, None] * centred + shift[:, None])
+        return out.clamp(0, 1) if clamp else out
+
+    def _mean(self, codes: Tensor, style: Tensor | None) -> Tensor:
+        """mu [B, 52]: the face of an emotion."""
+        mean = psi(codes) @ self.mean.T
+        return mean if style is None else mean * (1 + style @ self.personal.T)
+
+    def _log_spread(self, codes: Tensor) -> Tensor:
+        """lambda [B, 52]: the log of how far speech moves a channel in an emotion, within a factor of two."""
+        return math.log(2) * torch.tanh(psi(codes) @ self.spread.T)

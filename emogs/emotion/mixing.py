@@ -1,0 +1,95 @@
+"""From emotion codes to faces: code -> action units -> ARKit shapes. Zero is exactly zero; nothing leaves [0, 1].
+
+Expressions do not add: two emotions that both raise the brows do not raise them twice, and lip corners cannot go up and
+down. Free mixes are therefore a noisy-or over emotions, per action unit, after antagonists have fought it out between
+emotions. Named compounds are faces of their own: a mix that comes near one takes its table instead.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .tables import EMOTIONS, EmotionTables, default_tables
+
+
+def action_units_from_emotion(codes: Tensor, tables: EmotionTables | None = None) -> Tensor:
+    """Action unit intensities of emotion codes.
+
+    Args:
+        codes: [B, 7] in [0, 1].
+        tables: None is emogs' own.
+    Returns:
+        [B, U, 2] in [0, 1], for each unit of `tables.units` the subject's left and right; differentiable.
+    """
+    tables = tables or default_tables()
+    if codes.ndim != 2 or codes.shape[1] != len(EMOTIONS):
+        raise ValueError(f"codes: expected [B, {len(EMOTIONS)}], got {list(codes.shape)}")
+    weight = _compound_weights(codes, tables)  # [B, C]
+    strength = codes.sum(1).clamp_max(1)
+    named = torch.einsum("bc,cus->bus", weight * strength[:, None], tables.compound_units.to(codes))
+    return named + (1 - weight.sum(1))[:, None, None] * _free_mix(codes, tables)
+
+
+def expression_from_action_units(units: Tensor, tables: EmotionTables | None = None) -> Tensor:
+    """ARKit channels [B, 52] in [0, 1] of action units [B, U, 2]; units sharing a channel saturate, they do not add."""
+    tables = tables or default_tables()
+    if units.ndim != 3 or units.shape[1:] != (len(tables.units), 2):
+        raise ValueError(f"units: expected [B, {len(tables.units)}, 2], got {list(units.shape)}")
+    return _noisy_or(torch.einsum("bus,use->bue", units, tables.shapes.to(units)), dim=1)
+
+
+def expression_from_emotion(codes: Tensor, tables: EmotionTables | None = None) -> Tensor:
+    """ARKit channels [B, 52] in [0, 1] of emotion codes [B, 7]; gaze and blinks stay zero.
+
+    Example:
+        >>> import torch
+        >>> from emogs.head.template import ARKIT_NAMES
+        >>> expression = expression_from_emotion(torch.eye(7))
+        >>> float(expression[0, ARKIT_NAMES.index("mouthSmileLeft")]) > 0.5
+        True
+    """
+    return expression_from_action_units(action_units_from_emotion(codes, tables), tables)
+
+
+def _free_mix(codes: Tensor, tables: EmotionTables) -> Tensor:
+    """[B, U, 2] noisy-or of the prototypes at their intensities, antagonists resolved."""
+    pulls = codes[:, :, None, None] * tables.prototypes.to(codes)  # [B, E, U, 2]
+    resolved = pulls
+    for pair in tables.antagonists:
+        for unit, against in (pair, pair[::-1]):
+            # Only other emotions oppose: fear itself raises and tightens the lids.
+            opposing = torch.stack(
+                [_noisy_or(_without(pulls[:, :, against], i), dim=1) for i in range(pulls.shape[1])], 1
+            )
+            left = (pulls[:, :, unit] - opposing).clamp_min(0)
+            resolved = resolved.index_copy(2, torch.tensor([unit], device=codes.device), left[:, :, None])
+    return _noisy_or(resolved, dim=1)
+
+
+def _compound_weights(codes: Tensor, tables: EmotionTables) -> Tensor:
+    """[B, C] how far a mix is a named compound: 1 at its proportions, linearly to 0 at the nearest other named face.
+
+    Proportions s = e / sum(e) lie on a simplex; the distance is half the L1 distance there. Since no hat reaches beyond
+    another's centre, the weights of the bundled compounds never sum to more than 1 (a test holds them to it).
+    """
+    mixes = tables.compound_mixes.to(codes)
+    named = torch.cat([torch.eye(len(EMOTIONS)).to(codes), mixes])
+    apart = _simplex_distance(mixes, named)
+    reach = apart.masked_fill(apart == 0, torch.inf).amin(1)
+    proportions = codes / codes.sum(1, keepdim=True).clamp_min(torch.finfo(codes.dtype).tiny)
+    return (1 - _simplex_distance(proportions, mixes) / reach).clamp_min(0)
+
+
+def _simplex_distance(a: Tensor, b: Tensor) -> Tensor:
+    """[A, B] half the L1 distance between rows: 0 for equal proportions, 1 for proportions without a common emotion."""
+    return 0.5 * (a[:, None] - b[None]).abs().sum(-1)
+
+
+def _without(values: Tensor, index: int) -> Tensor:
+    return torch.cat([values[:, :index], values[:, index + 1 :]], 1)
+
+
+def _noisy_or(values: Tensor, dim: int) -> Tensor:
+    """1 - prod(1 - x): what at least one of several independent causes brings about."""
+    return 1 - (1 - values).prod(dim)
