@@ -1,0 +1,41 @@
+# Every target sets up what it needs in .venv, from nothing. `make demo PHOTO=me.jpg` uses your own picture.
+
+PHOTO ?= astronaut
+EMOTION ?= happy=0.8
+OUT ?= out/demo
+
+PIP := .venv/bin/python -m pip
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: demo test check format build clean
+
+demo: build
+	python -m emogs avatar "$(PHOTO)" --emotion $(EMOTION) --out $(OUT)
+
+test: build
+	python -m pytest $(PYTEST_ARGS)
+
+check: build
+	ruff check .
+	ruff format --check .
+	clang-format --dry-run --Werror $(shell git ls-files csrc)
+	mypy
+	python -m pytest $(PYTEST_ARGS)
+
+format: .venv/.installed
+	ruff check --fix .
+	ruff format .
+	clang-format -i $(shell git ls-files csrc)
+
+# Compiles what changed. EMOGS_CUDA=off|on|auto and EMOGS_CUDA_ARCHS=90 pass through.
+build: .venv/.installed
+	python setup.py --quiet build_ext --inplace
+
+.venv/.installed: pyproject.toml constraints.txt
+	test -x .venv/bin/python || python3 -m venv .venv
+	$(PIP) install --quiet --constraint constraints.txt setuptools pybind11 cmake ninja
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist out emogs.egg-info emogs/_C.*.so

@@ -1,0 +1,54 @@
+// What lets one formula compile for CPU (every instruction set) and CUDA: function qualifiers, fused multiply-add,
+// min/max. Files compiled once per instruction set may include only this, C headers and csrc/math: a weak symbol from
+// the C++ library would be merged across instruction sets and crash older machines. EMOGS_HD functions are static for
+// that reason.
+#pragma once
+
+#include <math.h>
+#include <stdint.h>
+
+#if defined(__CUDACC__)
+#define EMOGS_HD static __host__ __device__ __forceinline__
+#define EMOGS_HD_MEMBER __host__ __device__ __forceinline__
+#else
+#define EMOGS_HD static inline __attribute__((always_inline))
+#define EMOGS_HD_MEMBER inline __attribute__((always_inline))
+#endif
+
+// Everything is compiled without contraction, so a fused multiply-add happens exactly where it is written. SSE2 has
+// none, and the library's would crawl: there it is two roundings (the one difference between instruction sets).
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__CUDA_ARCH__)
+#define EMOGS_HARDWARE_FMA 1
+#else
+#define EMOGS_HARDWARE_FMA 0
+#endif
+
+namespace emogs {
+
+EMOGS_HD float multiply_add(float a, float b, float c) {
+#if EMOGS_HARDWARE_FMA
+  return fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+EMOGS_HD double multiply_add(double a, double b, double c) {
+#if EMOGS_HARDWARE_FMA
+  return fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+template <class T>
+EMOGS_HD T minimum(T a, T b) {
+  return b < a ? b : a;
+}
+
+template <class T>
+EMOGS_HD T maximum(T a, T b) {
+  return a < b ? b : a;
+}
+
+}  // namespace emogs
