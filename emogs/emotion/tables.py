@@ -77,8 +77,8 @@ def _intensities(table: dict[str, dict[str, float]], name: str, units: tuple[str
     """[U, 2] from {"12": 0.8, "R14": 0.5}."""
     out = torch.zeros(len(units), 2)
     for key, value in table[name].items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name}: intensity of unit {key} is {value}, expected 0 to 1")
+        if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise ValueError(f"{name}: intensity of unit {key} is {value!r}, expected a number from 0 to 1")
         side = {"L": slice(0, 1), "R": slice(1, 2)}.get(key[0], slice(0, 2))
         out[_index(units, key.lstrip("LR")), side] = value
     return out
