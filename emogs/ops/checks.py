@@ -1,0 +1,69 @@
+"""One check per argument at the Python border: name, expected shape, dtype and device, and what came instead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float32, torch.float64)
+HALVES = (torch.bfloat16, torch.float16)
+
+
+class Arguments:
+    """Checks the tensors of one call against shapes in letters; a letter means the same size wherever it stands.
+
+    >>> arguments = Arguments("blur")
+    >>> arguments.check("image", torch.zeros(4, 5, 3), "H W 3")
+    >>> arguments.check("mask", torch.zeros(4, 6), "H W")
+    Traceback (most recent call last):
+    ValueError: blur: mask must be [H=4, W=5], got [4, 6]
+    """
+
+    def __init__(self, function: str) -> None:
+        self.function = function
+        self.sizes: dict[str, int] = {}
+        self.first: tuple[str, torch.device] | None = None
+
+    def check(self, name: str, value: object, shape: str, dtypes: Sequence[torch.dtype] = FLOATS) -> None:
+        """Checks one tensor.
+
+        Args:
+            name: the argument's public name.
+            value: what the caller gave.
+            shape: sizes separated by spaces, each a letter, a number, or a first `...` for any leading sizes.
+            dtypes: those accepted.
+        Raises:
+            TypeError: not a tensor, or another dtype.
+            ValueError: another shape, or another device than the first tensor of this call.
+        """
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{self.function}: {name} must be a tensor, got {type(value).__name__}")
+        if value.dtype not in dtypes:
+            names = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+            raise TypeError(f"{self.function}: {name} must be {names}, got {str(value.dtype).removeprefix('torch.')}")
+        if self.first is None:
+            self.first = (name, value.device)
+        elif value.device != self.first[1]:
+            raise ValueError(
+                f"{self.function}: {name} must be on {self.first[1]} like {self.first[0]}, got {value.device}"
+            )
+        symbols = shape.split()
+        actual = list(value.shape)
+        if symbols[0] == "...":
+            symbols = symbols[1:]
+            leading = max(len(actual) - len(symbols), 0)
+            actual = actual[leading:]
+        fits = len(actual) == len(symbols)
+        for symbol, size in zip(symbols, actual, strict=False):
+            fits = fits and size == (int(symbol) if symbol.isdigit() else self.sizes.setdefault(symbol, size))
+        if not fits:
+            raise ValueError(f"{self.function}: {name} must be [{self._describe(shape)}], got {list(value.shape)}")
+
+    def fail(self, name: str, expected: str, got: object) -> ValueError:
+        """The error for a value that no shape or dtype describes."""
+        return ValueError(f"{self.function}: {name} must be {expected}, got {got}")
+
+    def _describe(self, shape: str) -> str:
+        return ", ".join(f"{s}={self.sizes[s]}" if s in self.sizes else s for s in shape.split())
