@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from emogs.ops.native import _C
+
+settings.register_profile("emogs", deadline=None)  # the first example pays for imports; machines are shared
+settings.load_profile("emogs")
 
 
 def _why_no_cuda() -> str | None:
