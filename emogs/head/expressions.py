@@ -1,0 +1,294 @@
+"""The 52 ARKit channels, built from muscles that are anchored at landmarks.
+
+A channel is the displacement of the skin when one muscle group contracts fully; what turns in a living face - jaw, lids,
+eyeballs - is a `Rotation`. The left side is authored, the right side is its exact mirror image, and channels without a
+side are symmetrised. Travels are in millimetres of an average adult and were chosen beside the landmark displacements of
+ICT-FaceKit's shapes (Li et al. 2020, MIT) and by looking at renders.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .face import Face
+from .lids import eye_rotations, lid_lift
+from .muscles import ramp
+from .regions import Regions
+from .template import ARKIT_NAMES, Rotation
+
+JAW_OPEN = math.radians(21.0)
+_NEGLIGIBLE = 0.005
+"""Displacements below this many millimetres are dropped, so that channels stay local."""
+
+
+def build_expressions(
+    vertices: Tensor, faces: Tensor, landmarks: Tensor, regions: Regions
+) -> tuple[Tensor, tuple[Rotation, ...]]:
+    """All expression channels of a neutral head.
+
+    Args:
+        vertices: [V, 3] float32 neutral shape, metres, mouth closed and eyes open, looking along +z.
+        faces: [F, 3] int64. landmarks: [68] int64 in iBUG order. regions: of the same mesh.
+    Returns:
+        [52, V, 3] float32 linear displacements in the order of `ARKIT_NAMES`, and the rotations that go with them.
+        On a mesh that is its own mirror image the right channels are the left ones' mirror images, bit for bit.
+    """
+    face = Face(vertices, faces, landmarks, regions)
+    fields = {name: torch.zeros_like(face.points) for name in ARKIT_NAMES}
+    for name, author in _LEFT.items():
+        left = author(face)
+        left = face.off_teeth(face.off_eyeballs(left))
+        for side, field in (("Left", left), ("Right", face.mirrored(left))):
+            fields[name + side] = field
+    for name, author in _WHOLE.items():
+        half = author(face)
+        half = face.off_eyeballs(half)
+        fields[name] = 0.5 * (half + face.mirrored(half))
+    for name, author in _SIDEWAYS.items():
+        fields[f"{name}Left"] = author(face)
+        fields[f"{name}Right"] = face.mirrored(fields[f"{name}Left"])
+    stacked = torch.stack([fields[name] for name in ARKIT_NAMES])
+    stacked = stacked * (stacked.norm(dim=2, keepdim=True) > _NEGLIGIBLE)
+    rotations = (_jaw_rotation(face), *eye_rotations(face))
+    return (stacked * face.unit).to(vertices.dtype), rotations
+
+
+def _jaw_rotation(face: Face) -> Rotation:
+    ears = face.landmarks[[0, 1, 2, 14, 15, 16]]
+    return Rotation(
+        channel=ARKIT_NAMES.index("jawOpen"),
+        angle=JAW_OPEN,
+        axis=torch.tensor([1.0, 0.0, 0.0]),
+        pivot=face.pivot(face.hinge, ears).float(),
+        weights=face.jaw.float(),
+    )
+
+
+# Brows -----------------------------------------------------------------------------------------------------------------
+
+
+def _brow_down(f: Face) -> Tensor:
+    """Corrugator and depressor supercilii: the brow comes down and towards the nose, and bunches up above it."""
+    return (
+        f.press(f.at(24, 0, 0, 0), (26, 18, 26), -3.2, -2.9, 2.2)
+        + f.press(f.at(22, -2, -2, 0), (18, 15, 18), -0.7, -2.4, 1.0)
+        + f.press(f.at(26, -2, 0, 0), (20, 14, 22), -1.4, -0.6, 1.6)
+    )
+
+
+def _brow_inner_up(f: Face) -> Tensor:
+    """Frontalis, pars medialis; the halves of both sides add up in the middle."""
+    return 2 * f.press(f.at(22, 5, 2, 0), (28, 29, 32), 0.3, 3.1, -0.2)
+
+
+def _brow_outer_up(f: Face) -> Tensor:
+    """Frontalis, pars lateralis: the arch of the brow."""
+    return f.press(f.at(25, -3, 2, 0), (34, 30, 38), 1.6, 7.8, -2.3)
+
+
+# Eyes: lids and balls turn (lids.py); here is the skin around them -----------------------------------------------------
+
+
+def _cheek_squint(f: Face) -> Tensor:
+    """Orbicularis oculi, pars orbitalis: the cheek is pushed up under the eye and rounds."""
+    return (
+        f.press(f.at(46, 9, -25, -4), (34, 32, 36), -0.7, 5.2, 2.4)
+        + f.press(f.at(45, 10, -4, -6), (16, 16, 18), -1.6, -0.4, 0.4)
+        + f.press(f.at(25, 0, -2, 0), (24, 12, 24), 0.0, -0.9, 0.0)
+    )
+
+
+def _eye_squint(f: Face) -> Tensor:
+    """Orbicularis oculi, pars palpebralis: the skin below the lid tightens towards the nose."""
+    return f.press(f.at(46, -8, -9, 0), (22, 12, 20), -2.2, 2.2, 0.5) + f.press(
+        f.at(45, 4, -1, -2), (12, 10, 12), -0.8, 0.2, 0.2
+    )
+
+
+# Nose and cheeks -------------------------------------------------------------------------------------------------------
+
+
+def _nose_sneer(f: Face) -> Tensor:
+    """Levator labii superioris alaeque nasi: wing and lip go up, the nose wrinkles, the brow's head comes down."""
+    return (
+        f.press(f.at(35, 3, 2, -3), (18, 20, 24), 0.2, 4.6, 0.0)
+        + f.upper * f.press(f.at(53, 0, 2, -4), (22, 20, 26), 0.0, 4.4, 0.0)
+        + f.press(f.at(35, 14, -3, -6), (20, 20, 22), -1.6, 3.4, 0.4)
+        + f.press(f.at(42, -6, -14, 4), (14, 14, 18), -0.4, 1.2, 1.4)
+        + f.press(f.at(23, -4, -2, 0), (24, 15, 22), -0.9, -2.7, 0.3)
+    )
+
+
+def _cheek_puff(f: Face) -> Tensor:
+    """Air behind closed lips; each half with its mirror image."""
+    cheek = f.press(f.at(54, 9, 2, -6), (40, 40, 44), 5.5, 1.0, 10.0)
+    lips = f.press(f.at(51, 7, -8, 0), (26, 18, 24), 0.0, 0.3, 3.0)
+    return 2 * (cheek + lips) * ramp(f.points[:, :1], -10.0, 10.0)
+
+
+# Mouth corners ---------------------------------------------------------------------------------------------------------
+
+
+def _smile(f: Face) -> Tensor:
+    """Zygomaticus major: the corner goes back and up over the teeth, the cheek lifts, the nasolabial fold deepens."""
+    cheekbone = f.at(45, 8, -24, -20)
+    return (
+        f.muscle(cheekbone, f.at(54), 14.0, spread=36, reach=38)
+        + f.press(f.at(46, 4, -28, 2), (28, 26, 30), 1.2, 2.0, 2.6)
+        + f.press(f.at(35, 2, -2, -2), (14, 14, 18), 1.2, 0.4, -0.4)
+        + f.press(f.at(8, 14, 10, 0), (30, 24, 30), 0.4, 1.6, 0.6)
+    )
+
+
+def _dimple(f: Face) -> Tensor:
+    """Buccinator: the corner is drawn straight back against the teeth."""
+    return f.press(f.at(54), (18, 17, 22), 2.2, 3.0, -6.2) + f.press(f.at(54, 12, 0, -8), (12, 16, 14), 0.4, 0.0, 1.4)
+
+
+def _stretch(f: Face) -> Tensor:
+    """Risorius and platysma: the corner goes outwards and back, the neck tightens."""
+    return f.press(f.at(54, 0, -1, -2), (26, 22, 28), 7.0, -2.6, -6.6) + f.press(
+        f.at(11, -2, -6, 0), (26, 22, 26), 0.8, -1.6, 0.2
+    )
+
+
+def _frown(f: Face) -> Tensor:
+    """Depressor anguli oris: the corner goes down, a fold runs from it to the chin."""
+    return (
+        f.press(f.at(54, 1, -1, 0), (20, 20, 24), 1.9, -4.8, -1.8)
+        + f.press(f.at(54, 2, -16, 0), (14, 12, 16), 0.2, -0.6, 1.6)
+        + f.upper * f.press(f.at(52), (24, 14, 22), 0.2, -0.8, -0.4)
+    )
+
+
+# Lips ------------------------------------------------------------------------------------------------------------------
+
+
+def _upper_up(f: Face) -> Tensor:
+    """Levator labii superioris: half of the upper lip and the skin beside the nose go up."""
+    return (
+        f.upper * f.press(f.at(53, -1, 0, -3), (22, 20, 28), 1.0, 5.6, -0.2)
+        + f.press(f.at(35, 8, -4, -4), (22, 20, 24), 1.0, 3.4, -1.0)
+        + f.press(f.at(46, -2, -22, 0), (24, 18, 26), 0.2, 1.2, 0.8)
+    )
+
+
+def _lower_down(f: Face) -> Tensor:
+    """Depressor labii inferioris: half of the lower lip goes down and curls over."""
+    return f.lower * f.press(f.at(56, 1, 2, 0), (24, 24, 26), 0.9, -4.6, -0.9)
+
+
+def _press(f: Face) -> Tensor:
+    """Orbicularis oris with mentalis: the lips tighten against each other and thin; the chin rises."""
+    half = f.press(f.at(53, -4, -8, 0), (27, 36, 30), 0.0, 1.0, 0.0)[:, 1:2] * f.near_lips(7.0, 18.0)
+    squeeze = f.upper * f.vector(0.0, -1.5, -0.9) + f.lower * f.vector(0.0, 1.6, -0.6)
+    return half * squeeze + f.press(f.at(8, 10, 12, 0), (30, 30, 28), -0.1, 2.2, 1.2)
+
+
+def _pucker(f: Face) -> Tensor:
+    """Orbicularis oris closes like a purse and pushes forward: the corners come in, the lips thicken."""
+    centre = (f.at(62) + f.at(66)) / 2
+    ring = f.sphincter(centre - f.vector(0, 0, 12), (50, 34, 44), 8.0) * f.vector(1.0, 0.15, 0.0)
+    forward = f.press(centre - f.vector(0, 1, 4), (40, 27, 40), 0.0, 0.6, 9.0)
+    thick = f.near_lips(4.0, 16.0) * (f.upper * f.vector(0, 1.6, 0) + f.lower * f.vector(0, -1.2, 0))
+    return ring + forward + thick
+
+
+def _funnel(f: Face) -> Tensor:
+    """Orbicularis oris opens like a trumpet: lips forward, apart and curled outwards."""
+    centre = (f.at(62) + f.at(66)) / 2
+    ring = f.sphincter(centre - f.vector(0, 0, 12), (46, 34, 44), 5.0) * f.vector(1.0, 0.1, 0.0)
+    forward = f.press(centre - f.vector(0, 2, 4), (38, 28, 40), 0.0, 0.0, 7.5)
+    apart = f.press(centre, (27, 26, 30), 0.0, 1.0, 0.0)[:, 1:2]
+    return ring + forward + apart * (f.upper * f.vector(0, 5.4, 0) + f.lower * f.vector(0, -7.6, 0.5))
+
+
+def _roll(f: Face, lip: Tensor, border: Tensor, towards: float) -> Tensor:
+    """The lip turns inwards about its outer border and disappears between the teeth."""
+    corner = float(f.at(64)[0])
+    width = ramp(f.points[:, :1].abs(), corner * 1.05, corner * 0.3)
+    share = lip * f.near_lips(2.0, 15.0) * width * f.skin[:, None]
+    return share * f.vector(0, 0, -9.0) + lip * f.press(border, (28, 18, 24), 0.0, towards * 3.6, -2.4)
+
+
+def _roll_upper(f: Face) -> Tensor:
+    return _roll(f, f.upper, f.at(51), -1.0)
+
+
+def _roll_lower(f: Face) -> Tensor:
+    return _roll(f, f.lower, f.at(57), 1.0)
+
+
+def _shrug_upper(f: Face) -> Tensor:
+    """The upper lip is pushed up towards the nose."""
+    return f.upper * f.press(f.at(51, 0, -3, 0), (24, 18, 26), 0.0, 5.6, 0.7)
+
+
+def _shrug_lower(f: Face) -> Tensor:
+    """Mentalis: the chin's boss goes up and pushes the lower lip up and out."""
+    return f.press(f.at(8, 0, 10, 0), (34, 26, 34), 0.0, 7.6, 3.6) + f.lower * f.press(
+        f.at(57, 0, 4, -2), (27, 18, 26), 0.0, 4.4, 3.8
+    )
+
+
+def _mouth_sideways(f: Face) -> Tensor:
+    """The whole mouth slides over the teeth to the subject's left."""
+    centre = (f.at(62) + f.at(66)) / 2
+    return f.off_teeth(f.press(centre - f.vector(0, -2, 6), (52, 40, 52), 13.0, 0.8, 0.0), gap=2.0)
+
+
+# Jaw, tongue -----------------------------------------------------------------------------------------------------------
+
+
+def _jaw_forward(f: Face) -> Tensor:
+    return f.jaw[:, None] * f.vector(0, -1.2, 9.0)
+
+
+def _jaw_sideways(f: Face) -> Tensor:
+    return f.jaw[:, None] * f.vector(8.0, 0.0, 0.0)
+
+
+def _mouth_close(f: Face) -> Tensor:
+    """Corrective for jawOpen: after the jaw's full turn the lower lip is back at the upper lip, which meets it."""
+    turn = torch.linalg.matrix_exp(-JAW_OPEN * f.jaw[:, None, None] * f.points.new_tensor(_TURN_X))
+    back = (turn @ (f.points - f.hinge)[:, :, None])[:, :, 0] + f.hinge - f.points
+    return back * f.near_lips(9.0, 26.0) * f.skin[:, None]
+
+
+_TURN_X = [[0.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]]
+"""Generator of rotations about x."""
+
+
+def _tongue_out(f: Face) -> Tensor:
+    """The tongue slides forward over the lower teeth and tips down; the lips make way."""
+    tongue = f.regions.part("tongue")
+    depth = f.points[tongue, 2]
+    share = torch.zeros_like(f.points[:, :1])
+    share[tongue] = ramp(depth, float(depth.amin()), float(depth.amax()))[:, None]
+    return (
+        share * f.vector(0, 0, 26.0)
+        + share**3 * f.vector(0, -8.0, 2.0)
+        + f.lower * f.press(f.at(57), (18, 18, 22), 0, -4.0, 1.0)
+        + f.upper * f.press(f.at(51), (16, 12, 20), 0, 1.6, 0.6)
+    )
+
+
+_Author = Callable[[Face], Tensor]
+
+_LEFT: dict[str, _Author] = {
+    "browDown": _brow_down, "browOuterUp": _brow_outer_up, "cheekSquint": _cheek_squint, "eyeSquint": _eye_squint,
+    "eyeBlink": lid_lift, "noseSneer": _nose_sneer, "mouthSmile": _smile, "mouthDimple": _dimple,
+    "mouthStretch": _stretch, "mouthFrown": _frown, "mouthUpperUp": _upper_up, "mouthLowerDown": _lower_down,
+    "mouthPress": _press,
+}  # fmt: skip
+_WHOLE: dict[str, _Author] = {
+    "browInnerUp": lambda f: 2 * _brow_inner_up(f), "cheekPuff": _cheek_puff, "mouthPucker": _pucker,
+    "mouthFunnel": _funnel, "mouthRollUpper": _roll_upper, "mouthRollLower": _roll_lower,
+    "mouthShrugUpper": _shrug_upper, "mouthShrugLower": _shrug_lower, "jawForward": _jaw_forward,
+    "mouthClose": _mouth_close, "tongueOut": _tongue_out,
+}  # fmt: skip
+_SIDEWAYS: dict[str, _Author] = {"jaw": _jaw_sideways, "mouth": _mouth_sideways}

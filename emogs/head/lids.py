@@ -1,0 +1,109 @@
+"""Lids and eyeballs turn about the eye's centre: a straight path from open to closed would pass through the ball.
+
+A lid vertex turns about the horizontal axis by the angle that its own place along the margin has to travel, so that the
+whole margin arrives on one line, the corners stay, and the skin above unrolls. Gaze turns the balls and takes the lids
+along; widening and squinting use the same turn with smaller or opposite angles. Turns about one axis add up exactly.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .face import Eye, Face
+from .muscles import falloff, ramp
+from .template import ARKIT_NAMES, Rotation
+
+_MEET = 0.12
+"""Where the lids meet, as a share of the opening, from the lower margin."""
+_UPPER_SKIN, _LOWER_SKIN = 40.0, 34.0
+"""Degrees of skin beyond the margin over which the lid's turn fades out."""
+_CLEARANCE = 0.35
+"""Least distance, mm, of a lid in motion from the sphere on which the cornea sweeps."""
+
+# Channel: turn of the upper and of the lower lid, each as a share of its own closing turn (positive closes).
+_LIDS = {
+    "eyeBlink": (1.0, 1.0),
+    "eyeSquint": (0.20, 1.6),
+    "eyeWide": (-0.36, -0.6),
+    "cheekSquint": (0.05, 1.2),
+    "eyeLookUp": (-0.34, 1.2),
+    "eyeLookDown": (0.68, -1.8),
+}
+_GAZE = {"eyeLookUp": ("x", -25.0), "eyeLookDown": ("x", 25.0), "eyeLookIn": ("y", -30.0), "eyeLookOut": ("y", 30.0)}
+"""Axis and degrees for the left eye; right-handed, so that +x looks down and +y to the subject's left."""
+
+
+def eye_rotations(face: Face) -> tuple[Rotation, ...]:
+    """Rotations of both eyes' balls and lids."""
+    rotations = []
+    for side, eye in (("Left", face.left_eye), ("Right", face.right_eye)):
+        pivot = face.pivot(eye.centre, eye.vertices).float()
+        ball = torch.zeros(len(face.points))
+        ball[eye.vertices] = 1.0
+        for name, (axis, degrees) in _GAZE.items():
+            angle = math.radians(degrees) * (-1 if side == "Right" and axis == "y" else 1)
+            vector = torch.tensor([float(axis == "x"), float(axis == "y"), 0.0])
+            rotations.append(Rotation(ARKIT_NAMES.index(name + side), angle, vector, pivot, ball))
+        upper, lower = lid_turns(face, side)
+        for name, shares in _LIDS.items():
+            for turn, share, sign in ((upper, shares[0], 1.0), (lower, shares[1], -1.0)):
+                largest = float(turn.amax())
+                rotations.append(
+                    Rotation(
+                        channel=ARKIT_NAMES.index(name + side),
+                        angle=sign * share * largest,
+                        axis=torch.tensor([1.0, 0.0, 0.0]),
+                        pivot=pivot,
+                        weights=(turn / largest).float(),
+                    )
+                )
+    return tuple(rotations)
+
+
+def lid_turns(face: Face, side: str) -> tuple[Tensor, Tensor]:
+    """([V], [V]) radians by which skin turns when the upper lid comes down and the lower lid up to close the eye."""
+    if side == "Right":
+        upper, lower = lid_turns(face, "Left")
+        return face.mirrored(upper), face.mirrored(lower)
+    regions, eye = face.regions, face.left_eye
+    across, elevation = _spherical(face.points, eye)
+    top = _follow(across, across[regions.lid_upper_left], elevation[regions.lid_upper_left])
+    bottom = _follow(across, across[regions.lid_lower_left], elevation[regions.lid_lower_left])
+    opening = (top - bottom).clamp(min=0)
+    distance = (face.points - eye.centre).norm(dim=1)
+    here = face.skin * ramp(distance, 1.7 * eye.radius, 1.25 * eye.radius) * (face.points[:, 2] > eye.centre[2])
+    middle = (top + bottom) / 2
+    above = torch.rad2deg(elevation - top).clamp(min=0)
+    below = torch.rad2deg(bottom - elevation).clamp(min=0)
+    upper = (elevation > middle) * falloff(above / _UPPER_SKIN) * opening * (1 - _MEET)
+    lower = (elevation < middle) * falloff(below / _LOWER_SKIN) * opening * _MEET
+    return upper * here, lower * here
+
+
+def lid_lift(face: Face) -> Tensor:
+    """[V, 3] what a closing left lid needs to rise outwards so that the cornea, wherever it looks, never comes through."""
+    upper, _ = lid_turns(face, "Left")
+    eye = face.left_eye
+    arm = face.points - eye.centre
+    distance = arm.norm(dim=1)
+    moving = ramp(upper / upper.amax(), 0.0, 0.4)
+    lift = (eye.cornea + _CLEARANCE - distance).clamp(min=0) * moving
+    return (lift / distance)[:, None] * arm
+
+
+def _spherical(points: Tensor, eye: Eye) -> tuple[Tensor, Tensor]:
+    """Sideways position and elevation angle about the eye's horizontal axis."""
+    arm = points - eye.centre
+    return arm[:, 0], torch.atan2(arm[:, 1], arm[:, 2])
+
+
+def _follow(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Piecewise linear y(x) through a margin's vertices, constant beyond its ends."""
+    order = x.argsort()
+    x, y = x[order], y[order]
+    right = torch.searchsorted(x, at.contiguous()).clamp(1, len(x) - 1)
+    share = ((at - x[right - 1]) / (x[right] - x[right - 1]).clamp(min=1e-9)).clamp(0, 1)
+    return y[right - 1] + share * (y[right] - y[right - 1])
