@@ -1,0 +1,1 @@
+"""Clouds, pictures and videos to bytes and back. Knows nothing of models; each format needs only its own library."""
