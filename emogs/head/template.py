@@ -45,7 +45,7 @@ class Rotation:
     """[V] share of the angle that each vertex takes, in [0, 1]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeadTemplate:
     """A head with a fixed mesh: neutral shape, identity directions, expressions, texture coordinates, landmarks.
 

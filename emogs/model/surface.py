@@ -6,7 +6,7 @@ d position / d texel), wide enough to close the gaps between neighbours; its thi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import roma
 import torch
@@ -34,6 +34,10 @@ class Surface:
     quats: Tensor  # [N, 4] wxyz
     scales: Tensor  # [N, 3] metres
     binding: Tensor  # [N] int32 triangle
+
+    def __add__(self, other: Surface) -> Surface:
+        """Both, one after the other."""
+        return Surface(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(Surface)))
 
     @property
     def normals(self) -> Tensor:

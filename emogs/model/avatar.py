@@ -1,0 +1,179 @@
+"""The avatar: one person's Gaussians on a head that takes an emotion and, separately, an articulation.
+
+    emotion --> expression channels --> head mesh --> a frame per triangle --+
+       \\--> weights of the appearance basis ------------------------------- rasterize
+
+Geometry lives in the mesh and appearance in the basis; nothing is in both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..cameras import Cameras
+from ..emotion import EMOTIONS, GeometryPath, parse_emotion, psi
+from ..gaussians import EmotionBasis, Gaussians, Rig
+from ..head import HeadTemplate, builtin_head
+from ..ops import rig_frames
+from ..rasterize import RasterSettings, Rendering, rasterize
+from .avatar_file import read_avatar, write_avatar
+from .surface import multiply, rotate
+
+VIEW_HEIGHT = 0.46
+"""Metres of head and shoulders that `Avatar.orbit` shows from top to bottom."""
+VIEW_DISTANCE = 1.2
+"""Metres from the camera of `Avatar.orbit` to the head: far enough to flatter."""
+VIEW_CENTRE = -0.045
+"""Metres above the head's origin that `Avatar.orbit` looks at: shoulders need room below."""
+
+
+@dataclass(frozen=True)
+class Avatar:
+    """An animatable head of N Gaussians. Made by `avatar_from_photo` or `Avatar.load`.
+
+    Emotion is seven intensities; articulation is the 52 ARKit channels of speech, gaze and blinks. Neither hides in the
+    other: an articulation of zeros and no emotion is the neutral face, whatever the photo showed.
+    """
+
+    template: HeadTemplate
+    identity: Tensor  # [I] standard deviations of the template's directions
+    gaussians: Gaussians  # N, in the coordinates of the triangles they are bound to
+    binding: Tensor  # [N] int32 triangle
+    geometry: GeometryPath
+    source: Tensor  # [52] the expression that the photo showed
+    camera: Cameras  # one: that of the photo's crop
+    basis: EmotionBasis | None = None  # K components over the N Gaussians
+    basis_weights: Tensor | None = None  # [35, K] weights of the basis from psi
+
+    def render(
+        self,
+        cameras: Cameras,
+        emotion: Tensor | str | None = None,
+        articulation: Tensor | None = None,
+        settings: RasterSettings = RasterSettings(),
+    ) -> Rendering:
+        """Pictures of the avatar.
+
+        Args:
+            cameras: C of them, in head space.
+            emotion: [B, 7] or [7] intensities, or text such as "happy=0.7,surprise=0.2"; None is neutral.
+            articulation: [B, 52] or [52] channel values; None is a face at rest.
+        Returns:
+            colours [B, C, H, W, 3] over black, with their alphas [B, C, H, W, 1].
+        """
+        code = as_codes(emotion)
+        frames = self.frames(code, articulation)
+        batch = len(frames)
+        weights = None if self.basis is None else (psi(code) @ self.basis_weights).expand(batch, -1)
+        return rasterize(
+            self.gaussians, cameras, emotion=weights, basis=self.basis, rig=Rig(self.binding, frames), settings=settings
+        )
+
+    def expression(self, emotion: Tensor | str | None = None, articulation: Tensor | None = None) -> Tensor:
+        """[B, 52] channel values of an articulation under an emotion (the geometry path), in [0, 1]."""
+        code = as_codes(emotion)
+        rest = torch.zeros(1, len(self.template.expression_names)) if articulation is None else articulation
+        rest = rest.reshape(-1, rest.shape[-1])
+        batch = max(len(code), len(rest))
+        code, rest = code.expand(batch, -1), rest.expand(batch, -1)
+        with torch.no_grad():
+            return self.geometry(rest[:, None], code, torch.zeros_like(code), clamp=True)[:, 0]
+
+    def vertices(self, emotion: Tensor | str | None = None, articulation: Tensor | None = None) -> Tensor:
+        """[B, V, 3] the head's mesh under an emotion and an articulation, metres."""
+        return self.template.deform(self.identity[None], self.expression(emotion, articulation))
+
+    def frames(self, emotion: Tensor | str | None = None, articulation: Tensor | None = None) -> Tensor:
+        """[B, F, 8] where the head's triangles are: rotation wxyz, translation, scale."""
+        neutral = self.template.deform(self.identity[None])[0]
+        return rig_frames(self.vertices(emotion, articulation), self.template.faces, neutral)
+
+    def posed(self, emotion: Tensor | str | None = None, articulation: Tensor | None = None) -> Gaussians:
+        """The Gaussians themselves in head space, for one emotion: what a file of splats holds."""
+        frames = self.frames(emotion, articulation)[0, self.binding.long()]
+        local = modulate(self.gaussians, self.basis, None if self.basis is None else psi(as_codes(emotion))[0] @ self.basis_weights)
+        return Gaussians(
+            means=rotate(frames[:, :4], local.means) * frames[:, 7:] + frames[:, 4:7],
+            quats=multiply(frames[:, :4], local.quats),
+            scales=local.scales * frames[:, 7:],
+            opacities=local.opacities,
+            colors=local.colors,
+        )
+
+    def orbit(self, yaw: Tensor | float = 0.0, pitch: float = 0.0, size: int = 512) -> Cameras:
+        """Cameras around the upright head, looking at it from `yaw` [C] degrees to its left and `pitch` degrees above."""
+        return orbit_cameras(torch.as_tensor(yaw, dtype=torch.float32).reshape(-1), pitch, size)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the avatar as one safetensors file: tensors and text, nothing that could execute."""
+        write_avatar(self, Path(path))
+
+    @staticmethod
+    def load(path: str | Path, template: HeadTemplate | None = None) -> Avatar:
+        """Reads a file that `save` wrote; `template` is needed only for a head that is not the built-in one.
+
+        Raises:
+            emogs.io.FormatError: names the file, the field and the reason.
+        """
+        return Avatar(**read_avatar(Path(path), template or builtin_head()))
+
+
+def as_codes(emotion: Tensor | str | None) -> Tensor:
+    """[B, 7] from any way to name an emotion.
+
+    Intensities that sum to more than one are scaled to one: a face has only so much room for feelings, and psi, whose
+    terms meet their anchors up to pairs of halves, extrapolates badly beyond (happy=1,sad=1 would lose both brows).
+    """
+    if emotion is None:
+        return torch.zeros(1, len(EMOTIONS))
+    code = parse_emotion(emotion) if isinstance(emotion, str) else emotion
+    if code.ndim not in (1, 2) or code.shape[-1] != len(EMOTIONS):
+        raise ValueError(f"emotion: expected [B, {len(EMOTIONS)}] or [{len(EMOTIONS)}], got {list(code.shape)}")
+    code = code.reshape(-1, len(EMOTIONS))
+    return code / code.sum(-1, keepdim=True).clamp_min(1)
+
+
+def orbit_cameras(yaw: Tensor, pitch: float, size: int) -> Cameras:
+    """Cameras [C] on a sphere around the head, upright, `size` pixels square; see `Avatar.orbit`."""
+    azimuth, elevation = torch.deg2rad(yaw), math.radians(pitch)
+    sine, cosine = torch.sin(azimuth), torch.cos(azimuth)
+    backward = torch.stack(
+        [sine * math.cos(elevation), torch.full_like(sine, math.sin(elevation)), cosine * math.cos(elevation)], -1
+    )
+    right = torch.stack([cosine, torch.zeros_like(sine), -sine], -1)
+    rotation = torch.stack([right, -torch.linalg.cross(backward, right), -backward], 1)  # rows: x right, y down, z forward
+    target = torch.tensor([0.0, VIEW_CENTRE, 0.0])
+    viewmats = torch.eye(4).repeat(len(yaw), 1, 1)
+    viewmats[:, :3, :3] = rotation
+    viewmats[:, :3, 3] = -rotation @ target + torch.tensor([0.0, 0.0, VIEW_DISTANCE])
+    focal = size * VIEW_DISTANCE / VIEW_HEIGHT
+    K = torch.tensor([[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
+    return Cameras(viewmats, K.repeat(len(yaw), 1, 1), size, size)
+
+
+def modulate(gaussians: Gaussians, basis: EmotionBasis | None, weights: Tensor | None) -> Gaussians:
+    """Gaussians N moved by a basis with weights [K], outside the rasterizer: the formula of `emogs.rasterize`."""
+    if basis is None or weights is None:
+        return gaussians
+    blend = lambda field: 0.0 if field is None else torch.tensordot(weights, field.float(), 1)  # noqa: E731
+    quats = gaussians.quats
+    if basis.rotations is not None:
+        import roma
+
+        turn = roma.quat_xyzw_to_wxyz(roma.rotvec_to_unitquat(blend(basis.rotations)))
+        quats = multiply(quats, turn)
+    opacities = gaussians.opacities
+    if basis.logit_opacities is not None:
+        opacities = torch.sigmoid(torch.logit(opacities) + blend(basis.logit_opacities))
+    return Gaussians(
+        means=gaussians.means + blend(basis.means),
+        quats=quats,
+        scales=gaussians.scales * torch.exp(torch.as_tensor(blend(basis.log_scales))),
+        opacities=opacities,
+        colors=gaussians.colors + blend(basis.colors),
+    )

@@ -1,0 +1,148 @@
+"""An avatar as one safetensors file: named tensors and a few words of text; reading it executes nothing.
+
+The head itself is not in the file. It is named, with a fingerprint that tells whether the reader's head is the writer's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..cameras import Cameras
+from ..emotion import GeometryPath
+from ..gaussians import EmotionBasis, Gaussians
+from ..head import HeadTemplate
+from ..io.files import SYNTHETIC, FormatError, replacing
+
+if TYPE_CHECKING:
+    from .avatar import Avatar
+
+FORMAT = "emogs-avatar-1"
+
+
+def write_avatar(avatar: Avatar, path: Path) -> None:
+    """The file behind `Avatar.save`."""
+    header = {
+        "format": FORMAT,
+        "template": avatar.template.name,
+        "template_fingerprint": fingerprint(avatar.template),
+        "width": str(avatar.camera.width),
+        "height": str(avatar.camera.height),
+        "synthetic": "true",
+        "note": SYNTHETIC,
+    }
+    tensors: dict[str, Tensor | None] = {
+        "identity": avatar.identity,
+        "source": avatar.source,
+        "binding": avatar.binding,
+        "camera.viewmats": avatar.camera.viewmats,
+        "camera.Ks": avatar.camera.Ks,
+        "basis_weights": avatar.basis_weights,
+    }
+    tensors |= {f"gaussians.{f.name}": getattr(avatar.gaussians, f.name) for f in fields(Gaussians)}
+    tensors |= {f"geometry.{name}": value for name, value in avatar.geometry.state_dict().items()}
+    if avatar.basis is not None:
+        tensors |= {f"basis.{f.name}": getattr(avatar.basis, f.name) for f in fields(EmotionBasis)}
+    present = {name: value.detach().contiguous() for name, value in tensors.items() if value is not None}
+    with replacing(path) as partial:
+        save_file(present, partial, metadata=header)
+
+
+def read_avatar(path: Path, template: HeadTemplate) -> dict[str, Any]:
+    """The fields of an `Avatar`, every one checked for presence, shape, type and finiteness."""
+    file = _File(path)
+    file.check_template(template)
+    count = file.rows("gaussians.means")
+    geometry = GeometryPath()
+    geometry.load_state_dict({k: file.tensor(f"geometry.{k}", *v.shape) for k, v in geometry.state_dict().items()})
+    shapes = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "colors": (3,)}
+    basis, weights = None, None
+    if "basis_weights" in file.tensors:
+        weights = file.tensor("basis_weights", None, None)
+        components = weights.shape[1]
+        each = {"means": (3,), "rotations": (3,), "log_scales": (3,), "logit_opacities": (), "colors": (3,)}
+        present = {k: v for k, v in each.items() if f"basis.{k}" in file.tensors}
+        basis = EmotionBasis(**{k: file.tensor(f"basis.{k}", components, count, *v) for k, v in present.items()})
+    return {
+        "template": template,
+        "identity": file.tensor("identity", len(template.identity)),
+        "source": file.tensor("source", len(template.expression_names)),
+        "gaussians": Gaussians(**{k: file.tensor(f"gaussians.{k}", count, *v) for k, v in shapes.items()}),
+        "binding": file.indices("binding", count, below=len(template.faces)),
+        "geometry": geometry,
+        "camera": Cameras(
+            file.tensor("camera.viewmats", 1, 4, 4), file.tensor("camera.Ks", 1, 3, 3), file.number("width"), file.number("height")
+        ),
+        "basis": basis,
+        "basis_weights": weights,
+    }
+
+
+def fingerprint(template: HeadTemplate) -> str:
+    """Tells whether two heads have the same triangles and directions: their counts, names, and shape to 0.1 mm."""
+    digest = hashlib.sha256(repr((template.identity_names, template.expression_names, len(template.vertices))).encode())
+    digest.update(template.faces.numpy().tobytes())
+    digest.update((template.vertices * 1e4).round().to(torch.int32).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+class _File:
+    """Every tensor and word of a file, handed out only after a check that names what is wrong."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with safe_open(path, framework="pt") as handle:
+                self.header = handle.metadata() or {}
+                self.tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
+        except (OSError, SafetensorError, ValueError) as error:
+            raise FormatError(path, "file", f"not readable as safetensors: {error}") from None
+        if self.header.get("format") != FORMAT:
+            self.fail("format", f"expected {FORMAT!r}, got {self.header.get('format')!r}")
+
+    def fail(self, field: str, reason: str) -> NoReturn:
+        raise FormatError(self.path, field, reason)
+
+    def check_template(self, template: HeadTemplate) -> None:
+        if self.header.get("template_fingerprint") != fingerprint(template):
+            name = self.header.get("template")
+            self.fail("template", f"the avatar wears the head {name!r} of its writer, which is not the {template.name!r} here")
+
+    def rows(self, name: str) -> int:
+        if name not in self.tensors or self.tensors[name].ndim == 0:
+            self.fail(name, "missing")
+        return len(self.tensors[name])
+
+    def tensor(self, name: str, *shape: int | None) -> Tensor:
+        """A finite float32 tensor of a shape; None stands for any size."""
+        if name not in self.tensors:
+            self.fail(name, "missing")
+        value = self.tensors[name]
+        fits = len(value.shape) == len(shape) and all(b in (a, None) for a, b in zip(value.shape, shape))
+        if not fits or value.dtype != torch.float32:
+            self.fail(name, f"expected float32 {list(shape)}, got {value.dtype} {list(value.shape)}")
+        if not value.isfinite().all():
+            self.fail(name, "holds a value that is not finite")
+        return value
+
+    def indices(self, name: str, count: int, *, below: int) -> Tensor:
+        """Indices [count] int32 in [0, below)."""
+        value = self.tensors.get(name)
+        if value is None or value.dtype != torch.int32 or list(value.shape) != [count]:
+            self.fail(name, f"expected int32 [{count}]")
+        if count and not (0 <= int(value.min()) and int(value.max()) < below):
+            self.fail(name, f"holds an index outside [0, {below})")
+        return value
+
+    def number(self, name: str) -> int:
+        text = self.header.get(name, "")
+        if not (text.isdecimal() and 1 <= int(text) <= 16384):
+            self.fail(name, f"expected a size in pixels, got {text!r}")
+        return int(text)

@@ -1,0 +1,164 @@
+"""From one photo to an avatar: fit the head, carry the photo's pixels onto it, bake what emotion changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cameras import Cameras
+from ..emotion import GeometryPath
+from ..gaussians import EmotionBasis, Gaussians
+from ..head import HeadTemplate, TexelMap, builtin_head, texel_map
+from ..photo import HeadFit, HeadView, Look, fit_photo, look
+from .avatar import Avatar, modulate
+from .bake import bake
+from .encoder import RESIDUALS, AvatarEncoder
+from .surface import SURFACE_OPACITY, Surface, bind, texel_surface
+
+_NORMAL_OFFSET = 0.01
+"""Metres of one unit of the encoder's normal offset."""
+_LEAST_OPACITY = 1 / 255
+"""Texels that the photo leaves more transparent than this get no Gaussian: the rasterizer would cut it."""
+
+
+@dataclass(frozen=True)
+class PhotoAvatar:
+    """An avatar, what it was made from, and how long each step took."""
+
+    avatar: Avatar
+    crop: Tensor  # [S, S, 3] the part of the photo that was used, in [0, 1]
+    fit: HeadFit
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def avatar_from_photo(
+    image: np.ndarray,
+    *,
+    face: int | None = None,
+    box: tuple[float, float, float, float] | None = None,
+    landmarks: np.ndarray | None = None,
+    encoder: AvatarEncoder | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> PhotoAvatar:
+    """An avatar of the person in a photo.
+
+    Args:
+        image: [H, W, 3] uint8, as `emogs.photo.load_photo` reads it.
+        face: which of several faces, from 1, as the error that lists them numbers them.
+        box: left, top, width, height of the face in pixels, instead of searching for it.
+        landmarks: [68, 2] pixels in the iBUG order, instead of predicting them.
+        encoder: a trained encoder; None is an untrained one, which adds nothing to the photo's own appearance.
+        progress: called with the name of each step as it starts.
+    Raises:
+        emogs.photo.PhotoError: no face, several faces, a face too small, or one that the head cannot be fitted to.
+    """
+    steps = _Steps(progress)
+    with steps("fit the head"):
+        head = builtin_head()
+        fit = fit_photo(image, face=face, box=box, landmarks=landmarks, template=head)
+        crop = torch.from_numpy(fit.crop).float() / 255
+    with steps("read the photo's appearance"):
+        texels = _texels(head)
+        seen = look(crop, HeadView.from_fit(head, fit), texels)
+    with steps("bake the emotions"):
+        avatar = build_avatar(encoder or _untrained(), head, texels, fit, seen)
+    return PhotoAvatar(avatar, crop, fit, steps.seconds)
+
+
+def build_avatar(encoder: AvatarEncoder, head: HeadTemplate, texels: TexelMap, fit: HeadFit, seen: Look) -> Avatar:
+    """The avatar of a fitted head with a photo's appearance, its emotions baked from an encoder."""
+    neutral = fit.neutral(head)
+    skin = texel_surface(head, texels, neutral)
+    identity = encoder.eval().identify(seen.maps.stack()[None])
+    null, weights, components = bake(lambda code: _flatten(encoder.express(identity, code), texels))
+    start = Gaussians(
+        skin.means,
+        skin.quats,
+        skin.scales,
+        SURFACE_OPACITY * texels.sample(seen.opacity[..., None])[:, 0],
+        texels.sample(seen.texture),
+    )
+    kept = start.opacities > _LEAST_OPACITY
+    start = modulate(start, _basis(null[None], skin), torch.ones(1))
+    basis = _basis(components, skin) if len(components) else None
+    shell = seen.shell
+    outer = bind(shell.means, shell.quats, shell.scales, shell.binding, head, neutral)
+    together = Surface(start.means[kept], start.quats[kept], start.scales[kept], skin.binding[kept]) + outer
+    return Avatar(
+        template=head,
+        identity=fit.identity,
+        gaussians=Gaussians(
+            together.means,
+            together.quats,
+            together.scales,
+            torch.cat([start.opacities[kept], shell.opacities]),
+            torch.cat([start.colors[kept], shell.colors]),
+        ),
+        binding=together.binding,
+        geometry=GeometryPath(),
+        source=fit.expression,
+        camera=Cameras(fit.viewmat[None], fit.K[None], fit.width, fit.height),
+        basis=None if basis is None else _extend(basis, kept, len(shell.means)),
+        basis_weights=None if basis is None else weights,
+    )
+
+
+def _flatten(residuals: dict[str, Tensor], texels: TexelMap) -> Tensor:
+    """One answer of the encoder as a vector [N * 11] over the texels in use."""
+    return torch.cat([texels.sample(residuals[name][0]) for name in RESIDUALS], 1).flatten()
+
+
+def _basis(components: Tensor, surface: Surface) -> EmotionBasis:
+    """Components [K, N * 11] as what the rasterizer blends; offsets along the normal become displacements."""
+    fields = components.unflatten(1, (-1, sum(RESIDUALS.values()))).split(list(RESIDUALS.values()), dim=-1)
+    named = dict(zip(RESIDUALS, (f.contiguous() for f in fields), strict=True))
+    return EmotionBasis(
+        means=_NORMAL_OFFSET * named["normal_offsets"] * surface.normals,
+        rotations=named["rotations"],
+        log_scales=named["log_scales"],
+        logit_opacities=named["logit_opacities"][..., 0],
+        colors=named["colors"],
+    )
+
+
+def _extend(basis: EmotionBasis, kept: Tensor, still: int) -> EmotionBasis:
+    """The basis of the Gaussians that are kept, and zeros for as many as stand still behind them."""
+
+    def extend(field: Tensor) -> Tensor:
+        used = field[:, kept]
+        return torch.cat([used, used.new_zeros(len(used), still, *used.shape[2:])], 1)
+
+    return EmotionBasis(*(extend(getattr(basis, name)) for name in EmotionBasis.__dataclass_fields__))
+
+
+@lru_cache(maxsize=1)
+def _texels(head: HeadTemplate) -> TexelMap:
+    return texel_map(head)
+
+
+@lru_cache(maxsize=1)
+def _untrained() -> AvatarEncoder:
+    return AvatarEncoder()
+
+
+class _Steps:
+    """Names each step as it starts and remembers how long it took."""
+
+    def __init__(self, progress: Callable[[str], None] | None) -> None:
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        if self.progress:
+            self.progress(name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
