@@ -2,4 +2,8 @@
 
 from importlib.metadata import version
 
+from emogs.ops.norm import emotion_norm
+
+__all__ = ["emotion_norm"]
+
 __version__ = version("emogs")

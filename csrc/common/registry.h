@@ -79,7 +79,7 @@ int64_t run(const char* name, const std::string& dtype, const Launch& launch, Fi
             const Backend<Function, Scalars...>& backend) {
   const std::string device = launch.device < 0 ? "CPU" : "CUDA";
   int64_t result = 0;
-  auto attempt = [&](auto scalar) {
+  [[maybe_unused]] auto attempt = [&](auto scalar) {
     using T = decltype(scalar);
     if (dtype != scalar_name<T>()) return false;
     Params<T> params{};

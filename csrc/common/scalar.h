@@ -6,6 +6,9 @@
 #if defined(EMOGS_CUDA)
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#define EMOGS_CUDA_FLOATS float, __half, __nv_bfloat16  // those that CUDA kernels may be built for
+#else
+#define EMOGS_CUDA_FLOATS
 #endif
 
 namespace emogs {
