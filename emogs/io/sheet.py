@@ -35,8 +35,8 @@ def contact_sheet(
     if len(shapes) != 1:
         raise ValueError(f"rows: expected pictures of one size, got {sorted(shapes)}")
     ((height, width, _),) = shapes
-    font = ImageFont.load_default(max(11, min(height, width) // 16))
-    margin = round(1.8 * font.size)
+    letters = max(11, min(height, width) // 16)
+    font, margin = ImageFont.load_default(letters), round(1.8 * letters)
     top, left = margin if columns else 0, margin if labels else 0
     longest = max(len(row) for row in rows)
     size = (left + longest * (width + GAP) - GAP, top + len(rows) * (height + GAP) - GAP)

@@ -1,0 +1,1 @@
+"""Showing avatars: the pictures of the demonstration, and a page with sliders."""

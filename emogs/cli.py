@@ -1,0 +1,262 @@
+"""The command line: `emogs avatar | view | train | info`, also as `python -m emogs`.
+
+Each command imports what it needs when it runs, so that `--help` answers at once. What a user can get wrong - a file, a
+name, a number, a missing extra - ends in one line and exit code 2, never in a traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ASTRONAUT = "astronaut"
+"""The photo that needs no file: Eileen Collins, NASA, public domain, from scikit-image."""
+
+BAD_INPUT = 2
+
+
+def avatar(
+    photo: Annotated[Positional[str], tyro.conf.arg(metavar="PHOTO")],
+    /,
+    emotion: str = "happy=0.8",
+    out: Path = Path("out"),
+    face: int | None = None,
+    box: str | None = None,
+    landmarks: Path | None = None,
+    size: int = 512,
+) -> None:
+    """Make an avatar from one photo, and pictures of what it can feel.
+
+    Writes reconstruction.png, emotion.png, emotions.png, sheet.png, turn.mp4, avatar.safetensors, avatar.ply and
+    summary.json. Files of these names are replaced, others are left alone.
+
+    Args:
+        photo: An image with a face, or the word `astronaut` for a public-domain portrait.
+        emotion: What to feel, such as `happy=0.7,surprise=0.2`, `sad` or `happily surprised=0.8`.
+        out: The folder to write to; made if need be.
+        face: Which face, counted from 1, if the photo shows several.
+        box: Where the face is, as `x,y,width,height` in pixels, if it is not found.
+        landmarks: A text file with the 68 landmarks, a line `x y` each in pixels, instead of the network's.
+        size: Side of a large picture in pixels.
+    """
+    from .emotion import format_emotion, parse_emotion
+
+    code = parse_emotion(emotion)
+    if not 64 <= size <= 4096:
+        raise ValueError(f"--size: expected 64 to 4096, got {size}")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out}: is a file, expected a folder")
+    corners = None if box is None else _box(box)
+    from .model import avatar_from_photo
+    from .viewer.showcase import write_showcase
+
+    with _Stages(_console()) as stages:
+        stages("read photo")
+        image, points = _photo(photo), None if landmarks is None else _landmarks(landmarks)
+        made = avatar_from_photo(image, face=face, box=corners, landmarks=points, progress=stages)
+        shows = write_showcase(made, code, out, size=size, progress=stages)
+    shows["summary.json"] = "this run in numbers"
+    count = len(made.avatar.gaussians.means)
+    summary = {
+        "photo": photo,
+        "emotion": format_emotion(code),
+        "gaussians": count,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in stages.seconds.items()},
+        "files": shows,
+    }
+    _write_summary(out / "summary.json", summary)
+    _report(out, shows, count, sum(stages.seconds.values()))
+
+
+def view(
+    avatar: Annotated[Positional[Path], tyro.conf.arg(metavar="AVATAR")], /, port: int = 8080, host: str = "127.0.0.1"
+) -> None:
+    """Show an avatar in the browser, with a slider for every emotion.
+
+    Args:
+        avatar: An avatar.safetensors that `emogs avatar` wrote, or the folder with it.
+        port: Where to listen.
+        host: Who may connect; the default is this machine only.
+    """
+    from .model import Avatar
+    from .viewer.page import AvatarPage
+
+    page = AvatarPage(Avatar.load(avatar / "avatar.safetensors" if avatar.is_dir() else avatar), port, host)
+    _console().print(f"[bold]{avatar}[/bold] is at [link]{page.address}[/link]; Ctrl+C ends")
+    page.wait()
+
+
+def train(recipe: Positional[Literal["landmarks"]], /) -> None:
+    """Train a network by its recipe; `emogs train landmarks --help` lists its settings.
+
+    Args:
+        recipe: Which network.
+    """
+    RECIPES[recipe]([])
+
+
+def info() -> None:
+    """Print version, backends, instruction sets, threads and GPU."""
+    from .info import main as print_info
+
+    print_info()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command that the arguments name; ends the process on bad input."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        match arguments:
+            case ["train", recipe, *settings] if recipe in RECIPES:
+                RECIPES[recipe](settings)
+            case _:
+                commands: dict[str, Callable[..., Any]] = {"avatar": avatar, "view": view, "train": train, "info": info}
+                tyro.extras.subcommand_cli_from_dict(commands, prog="emogs", description=_DESCRIPTION, args=arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("emogs"):
+            raise
+        _fail(f"{error.name} is not installed; this command needs: pip install 'emogs[avatar]'")
+    except (ValueError, OSError) as error:
+        if os.environ.get("EMOGS_TRACEBACK"):
+            raise
+        _fail(f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error))
+
+
+_DESCRIPTION = """One photo in, an animatable 3D Gaussian head out, whose emotion is a control signal of its own.
+EMOGS_TRACEBACK=1 shows where an error comes from."""
+
+
+def _train_landmarks(arguments: list[str]) -> None:
+    from .train.landmarks import LandmarkTraining
+    from .train.landmarks import main as run
+
+    run(tyro.cli(LandmarkTraining, prog="emogs train landmarks", args=arguments))
+
+
+RECIPES = {"landmarks": _train_landmarks}
+"""What `emogs train` can train; a recipe reads its own arguments, so that other commands need not import it."""
+
+
+def _photo(photo: str) -> Any:
+    """[H, W, 3] uint8 of a file or of the portrait that scikit-image brings."""
+    if photo == ASTRONAUT:
+        from skimage.data import astronaut
+
+        return astronaut()
+    from .photo import load_photo
+
+    return load_photo(photo)
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    left, top, width, height = _numbers(text, 4, "--box", "x,y,width,height")
+    return left, top, width, height
+
+
+def _landmarks(path: Path) -> Any:
+    """[68, 2] pixels from a file; lines that do not start with a number (the frame of iBUG's .pts) are skipped."""
+    import torch
+
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    points = [_numbers(line, 2, str(path), "x y") for line in lines if line and line[0] in "-+.0123456789"]
+    if len(points) != 68:
+        raise ValueError(f"{path}: expected 68 lines `x y`, got {len(points)}")
+    return torch.tensor(points)
+
+
+def _numbers(text: str, count: int, where: str, form: str) -> tuple[float, ...]:
+    """`count` finite numbers separated by commas or spaces."""
+    try:
+        numbers = tuple(float(part) for part in text.replace(",", " ").split())
+    except ValueError:
+        numbers = ()
+    if len(numbers) != count or not all(abs(number) < float("inf") for number in numbers):
+        raise ValueError(f"{where}: expected {form}, got {text!r}")
+    return numbers
+
+
+class _Stages:
+    """Shows which stage runs and how long the finished ones took; call it with the name of each as it begins."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self.seconds: dict[str, float] = {}
+        self._columns = Progress(
+            SpinnerColumn(finished_text="[green]+"),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._running: tuple[str, float, Any] | None = None
+
+    def __call__(self, stage: str) -> None:
+        self._finish()
+        self._running = (stage, time.perf_counter(), self._columns.add_task(stage, total=1))
+
+    def __enter__(self) -> _Stages:
+        self._columns.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finish()
+        self._columns.stop()
+
+    def _finish(self) -> None:
+        if self._running is not None:
+            stage, begin, task = self._running
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
+            self._columns.update(task, completed=1)
+            self._running = None
+
+
+def _write_summary(path: Path, summary: dict[str, Any]) -> None:
+    from .io.files import SYNTHETIC, replacing
+
+    with replacing(path) as partial:
+        partial.write_text(
+            json.dumps(summary | {"note": SYNTHETIC}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+
+def _report(out: Path, shows: dict[str, str], count: int, seconds: float) -> None:
+    """The table of what was written."""
+    from rich.table import Table
+
+    table = Table(title=f"{count:,} Gaussians, {seconds:.1f} s, in {out}{os.sep}", title_justify="left")
+    table.add_column("file")
+    table.add_column("shows")
+    for name, what in shows.items():
+        table.add_row(name, what)
+    _console(stderr=False).print(table)
+
+
+def _console(stderr: bool = True) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def _fail(message: str) -> None:
+    """One red line on the error stream."""
+    from rich.text import Text
+
+    _console().print(Text(f"emogs: {message}", style="red"), soft_wrap=True)
+    sys.exit(BAD_INPUT)
+
+
+if __name__ == "__main__":
+    main()

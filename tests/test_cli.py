@@ -1,0 +1,115 @@
+"""The command line: help without loading torch, bad input in one line with exit code 2, and what it says it wrote."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from emogs import cli
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that must fail and returns its message."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ending:
+            cli.main(arguments)
+        assert ending.value.code == cli.BAD_INPUT
+        return " ".join(capsys.readouterr().err.split())
+
+    return run
+
+
+@pytest.mark.parametrize("command", [[], ["avatar"], ["view"], ["train"], ["info"]])
+def test_help_needs_no_heavy_import(command):
+    code = f"import sys; from emogs.cli import main\ntry: main({[*command, '--help']!r})\nexcept SystemExit: pass\n"
+    code += "sys.exit('torch' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "usage: emogs" in answer.stdout
+
+
+def test_module_and_command_are_one():
+    answer = subprocess.run([sys.executable, "-m", "emogs", "--help"], capture_output=True, text=True, check=True)
+    assert "usage: emogs" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["avatar", "none.png"], "none.png"),
+        (["avatar", "astronaut", "--emotion", "hapy=0.5"], "did you mean 'happy'"),
+        (["avatar", "astronaut", "--emotion", "happy=2"], "'2' is not a number from 0 to 1"),
+        (["avatar", "astronaut", "--size", "7"], "--size: expected 64 to 4096, got 7"),
+        (["avatar", "astronaut", "--box", "1,2,3"], "--box: expected x,y,width,height, got '1,2,3'"),
+        (["avatar", "astronaut", "--box", "1,2,nan,4"], "--box: expected"),
+        (["avatar", "astronaut", "--landmarks", "none.txt"], "none.txt: No such file"),
+        (["view", "none.safetensors"], "none.safetensors"),
+    ],
+)
+def test_bad_input_is_one_line(refused, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    said = refused(*arguments)
+    assert message in said
+    assert said.startswith("emogs: ") or "emogs: " in said
+    assert "Traceback" not in said
+
+
+def test_a_file_as_output_folder_is_refused(refused, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "is a file, expected a folder" in refused("avatar", "astronaut", "--out", str(file))
+
+
+@pytest.mark.parametrize("content", ["", "1 2\n" * 67, "1 2 3\n" * 68, "1 x\n" * 68])
+def test_bad_landmark_files_are_refused(tmp_path, content):
+    file = tmp_path / "points.txt"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=r"points\.txt: expected"):
+        cli._landmarks(file)
+
+
+@pytest.mark.parametrize("form", ["{} {}\n", "{},{}\n"])
+def test_landmark_files_with_and_without_the_frame_of_pts(tmp_path, form):
+    points = torch.arange(136.0).reshape(68, 2)
+    lines = "".join(form.format(float(x), float(y)) for x, y in points)
+    file = tmp_path / "points.pts"
+    for text in (lines, f"version: 1\nn_points: 68\n{{\n{lines}}}\n"):
+        file.write_text(text)
+        assert torch.equal(cli._landmarks(file), points)
+
+
+def test_avatar_writes_what_it_says(monkeypatch, tmp_path, capsys):
+    """The command between a model and a showcase that are not at home."""
+    from types import SimpleNamespace
+
+    import emogs.model
+    import emogs.viewer.showcase
+
+    asked = {}
+
+    def make(image, *, progress, **wishes):
+        progress("fit head")
+        asked.update(wishes, shape=image.shape)
+        return SimpleNamespace(avatar=SimpleNamespace(gaussians=SimpleNamespace(means=torch.zeros(5, 3))))
+
+    def show(made, code, folder, *, size, progress):
+        progress("write emotion.png")
+        folder.mkdir()
+        asked.update(code=code, size=size)
+        return {"emotion.png": "it"}
+
+    monkeypatch.setattr(emogs.model, "avatar_from_photo", make)
+    monkeypatch.setattr(emogs.viewer.showcase, "write_showcase", show)
+    out = tmp_path / "new"
+    cli.main(["avatar", "astronaut", "--emotion", "sad", "--box", "1,2,3,4", "--face", "2", "--out", str(out)])
+    assert asked["shape"] == (512, 512, 3)
+    assert (asked["box"], asked["face"], asked["landmarks"], asked["size"]) == ((1, 2, 3, 4), 2, None, 512)
+    assert torch.equal(asked["code"], torch.eye(7)[1])
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["emotion"] == "sad=1"
+    assert list(summary["seconds"]) == ["read photo", "fit head", "write emotion.png"]
+    assert set(summary["files"]) == {"emotion.png", "summary.json"}
+    assert "5 Gaussians" in capsys.readouterr().out

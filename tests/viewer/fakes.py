@@ -1,0 +1,61 @@
+"""A stand-in for an avatar: flat pictures that tell which camera, emotion and articulation made them."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+
+from emogs.gaussians import Gaussians
+
+
+@dataclass(frozen=True)
+class FakeCameras:
+    Ks: torch.Tensor
+    width: int
+    height: int
+    yaw: torch.Tensor
+
+
+class FakeAvatar:
+    """Red is the camera's yaw, green the sum of the emotion, blue that of the articulation; the left half is empty."""
+
+    source = 0.01 * torch.ones(52)
+    camera = FakeCameras(torch.eye(3)[None], 100, 100, torch.zeros(1))
+    gaussians = SimpleNamespace(means=torch.zeros(4, 3))
+
+    def orbit(self, yaw=0.0, pitch=0.0, size=512):
+        yaw = torch.as_tensor(yaw, dtype=torch.float32).reshape(-1)
+        return FakeCameras(torch.eye(3).repeat(len(yaw), 1, 1), size, size, yaw)
+
+    def render(self, cameras, emotion=None, articulation=None):
+        code = torch.zeros(1, 7) if emotion is None else emotion.reshape(-1, 7)
+        rest = torch.zeros(52) if articulation is None else articulation
+        feel, turn = torch.meshgrid(code.sum(1), cameras.yaw / 60 + 0.5, indexing="ij")
+        colour = torch.stack([turn, feel, rest.sum().expand_as(turn)], -1)
+        alphas = (torch.arange(cameras.width) >= cameras.width // 2).float()[:, None]
+        shape = (*turn.shape, cameras.height, cameras.width)
+        return SimpleNamespace(
+            colors=colour[:, :, None, None] * alphas.expand(*shape, 1), alphas=alphas.expand(*shape, 1)
+        )
+
+    def posed(self, emotion=None, articulation=None):
+        """Four Gaussians that rise by 1 cm for every unit of emotion and by 1 mm for every unit of articulation."""
+        code = torch.zeros(7) if emotion is None else emotion
+        rest = torch.zeros(52) if articulation is None else articulation
+        means = torch.zeros(4, 3) + torch.stack(
+            [torch.zeros(()), 0.01 * code.sum() + 0.001 * rest.sum(), torch.zeros(())]
+        )
+        return Gaussians(
+            means=means,
+            quats=torch.tensor([[1.0, 0, 0, 0], [2.0, 0, 0, 2.0], [1.0, 0, 0, 0], [1.0, 0, 0, 0]]),
+            scales=torch.tensor([[0.001, 0.002, 0.003]]).repeat(4, 1),
+            opacities=torch.full((4,), 0.5),
+            colors=torch.tensor([[0.0, 0.5, 2.0]]).repeat(4, 1),
+        )
+
+    def save(self, path):
+        path.write_bytes(b"avatar")
+
+
+def fake_photo_avatar():
+    return SimpleNamespace(avatar=FakeAvatar(), crop=torch.full((80, 80, 3), 0.25))
