@@ -1,4 +1,4 @@
-"""Emotion-conditioned normalization: layer or RMS normalization with a scale, shift and gate per sample or per face region.
+"""Emotion-conditioned normalization: layer or RMS norm with a scale, shift and gate per sample or per face region.
 
 `emotion_norm` is what callers use. Below it stand the two torch operations `emogs::emotion_norm` and
 `emogs::emotion_norm_backward`, each with a native implementation and a shape function, and a plain torch reference.
@@ -17,8 +17,8 @@ from emogs.ops.native import _C, launch
 
 Kind = Literal["layer", "rms"]
 
-# Pieces into which backward cuts the tokens of a sample, summed in order (EmotionNormBackward::chunks). Enough for every
-# worker, and few, since each piece holds its own sums. Never derived from the number of threads: results would follow it.
+# Pieces into which backward cuts the tokens of a sample, summed in order (EmotionNormBackward::chunks). Enough for all
+# workers, and few, since each holds its own sums. Never derived from the number of threads: the bits would follow it.
 _CHUNKS = {"cpu": 64, "cuda": 512}
 
 
@@ -37,8 +37,8 @@ def emotion_norm(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Normalizes tokens and modulates them by an emotion: `(norm(x) * weight + bias) * (1 + scale) + shift`.
 
-    With a residual, `residual_out = residual + (1 + gate) * x` is what is normalized, and it is returned too. Zero scale,
-    shift and gate give the plain normalization. Differentiable once, in every tensor but `region`.
+    With a residual, `residual_out = residual + (1 + gate) * x` is what is normalized, and it is returned too. Zero
+    scale, shift and gate give the plain normalization. Differentiable once, in every tensor but `region`.
 
     Args:
         x: [B, T, C] tokens; float32, float64, bfloat16 or float16. Arithmetic is float32, for float64 tokens float64.
@@ -54,8 +54,8 @@ def emotion_norm(
     Returns:
         y [B, T, C] in the dtype of x; with a residual (y, residual_out), the latter in the residual's dtype.
     Raises:
-        TypeError, ValueError: an argument does not fit; the message says how. A region out of range is found on the CPU;
-            on CUDA, where looking would wait for the device, such tokens become NaN.
+        TypeError, ValueError: an argument does not fit; the message says how. A region out of range is found on the
+            CPU; on CUDA, where looking would wait for the device, such tokens become NaN.
 
     >>> x, scale, shift = torch.randn(2, 5, 8), torch.zeros(2, 8), torch.ones(2, 8)
     >>> emotion_norm(x, scale, shift).mean(-1).round(decimals=4).unique()
@@ -177,7 +177,7 @@ def _forward_fake(x, scale, shift, weight, bias, residual, gate, region, rms, ep
 
 @torch.library.impl("emogs::emotion_norm_backward", ("cpu", "cuda"))
 def _backward(grad_y, grad_residual_out, hidden, x, scale, weight, gate, region, regions, rms, eps):
-    """Gradients of what was normalized and of x (empty without a gate), and the sums [B, 2 or 3, R, C] (csrc/math/norm.h)."""
+    """Gradients of what was normalized and of x (empty without a gate), and the sums [B, 2 or 3, R, C]."""
     dtype = _kernel_dtype(hidden, x)
     batch, tokens, channels = hidden.shape
     common, vector = _common(dtype, hidden, scale, weight, gate, region, regions, rms, eps)

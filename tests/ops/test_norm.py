@@ -1,0 +1,270 @@
+"""emotion_norm: against its torch reference, against torch's own norms, gradients, reproducibility, and every refusal.
+
+Tolerances. The statistics of a row are sums of C terms in at least 16 running sums, so they and all that follows from
+them may be off by about (C / 16 + 8) rounding steps of the largest term: `bound`. Gradients cancel three terms and are
+summed over tokens; eight such bounds cover that for C >= 3 (with fewer, the gradient of a row cancels to nothing).
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+import emogs
+from emogs.ops.native import _C
+from emogs.ops.norm import emotion_norm_reference
+
+KINDS = ("layer", "rms")
+CHANNELS = (3, 31, 32, 33, 128, 1000)
+
+
+def bound(channels: int, dtype: torch.dtype) -> float:
+    return (channels / 16 + 8) * torch.finfo(dtype).eps
+
+
+def make(
+    *,
+    tokens: int = 9,
+    channels: int = 33,
+    regions: int = 3,
+    seed: int = 0,
+    dtype=torch.float64,
+    device="cpu",
+    **options,
+) -> dict:
+    """Arguments of one call with everything in it: two samples, regions for scale and gate, a residual, an affine."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device, dtype)
+
+    return {
+        "x": random(2, tokens, channels),
+        "scale": random(2, regions, channels),
+        "shift": random(2, channels),
+        "weight": random(channels),
+        "bias": random(channels),
+        "residual": random(2, tokens, channels),
+        "gate": random(2, regions, channels),
+        "region": torch.randint(0, regions, (2, tokens), generator=generator, dtype=torch.int32).to(device),
+    } | options
+
+
+def in_double(arguments: dict) -> dict:
+    return {k: v.double() if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in arguments.items()}
+
+
+def gradients(arguments: dict, function=emogs.emotion_norm, seed: int = 1) -> dict[str, Tensor]:
+    """Outputs and gradients of every floating-point argument for a fixed random loss."""
+    leaves = {
+        k: v.clone().requires_grad_() for k, v in arguments.items() if isinstance(v, Tensor) and v.is_floating_point()
+    }
+    outputs = function(**(arguments | leaves))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    generator = torch.Generator().manual_seed(seed)
+    directions = [torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o) for o in outputs]
+    grads = torch.autograd.grad(outputs, list(leaves.values()), directions)
+    return dict(zip(["y", "residual_out"], outputs, strict=False)) | dict(zip(leaves, grads, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_float32_matches_float64_reference(device, kind, channels):
+    arguments = make(channels=channels, kind=kind, dtype=torch.float32, device=device)
+    actual, expected = gradients(arguments), gradients(in_double(arguments), emotion_norm_reference)
+    for name, value in actual.items():
+        scale = expected[name].abs().max().item()
+        torch.testing.assert_close(
+            value.double(), expected[name], rtol=0, atol=8 * bound(channels, torch.float32) * scale
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("given", [("residual", "gate"), ("residual",), ()])
+def test_gradcheck(kind, given):
+    arguments = make(tokens=4, channels=5, kind=kind)
+    for name in {"residual", "gate"} - set(given):
+        del arguments[name]
+    names = [k for k, v in arguments.items() if isinstance(v, Tensor) and v.is_floating_point()]
+    leaves = [arguments[k].requires_grad_() for k in names]
+    torch.autograd.gradcheck(lambda *v: emogs.emotion_norm(**(arguments | dict(zip(names, v, strict=True)))), leaves)
+
+
+def test_second_derivative_is_refused():
+    x = torch.randn(1, 2, 4, dtype=torch.float64, requires_grad=True)
+    vectors = torch.zeros(1, 4, dtype=torch.float64)
+    (grad,) = torch.autograd.grad(emogs.emotion_norm(x, vectors, vectors).square().sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="second derivatives"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_zero_modulation_is_the_plain_norm(device, dtype):
+    if device.type == "cuda" and dtype == torch.float64:
+        pytest.skip("CUDA kernels are for float32 and half types")
+    x, weight, bias = (make(channels=64, dtype=dtype, device=device)[k] for k in ("x", "weight", "bias"))
+    zero = torch.zeros(2, 64, device=device)
+    layer = emogs.emotion_norm(x, zero, zero, weight=weight, bias=bias)
+    rms = emogs.emotion_norm(x, zero, zero, weight=weight, kind="rms")
+    step = torch.finfo(dtype).eps
+    tolerance = {"rtol": 2 * step, "atol": 8 * bound(64, min((dtype, torch.float32), key=lambda d: torch.finfo(d).eps))}
+    functional = torch.nn.functional
+    torch.testing.assert_close(layer, functional.layer_norm(x, (64,), weight, bias, 1e-6), **tolerance)
+    torch.testing.assert_close(rms, functional.rms_norm(x, (64,), weight, 1e-6), **tolerance)
+    assert torch.equal(layer, emogs.emotion_norm(x, -zero, -zero, weight=weight, bias=bias))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e5])
+def test_mean_far_from_zero_loses_nothing(device, offset):
+    """Deviations of 1 about a mean of 1e5 are stored in steps of 1/128; what is left of them must come out as it is."""
+    x = (torch.randn(1, 4, 1024, generator=torch.Generator().manual_seed(0)) + offset).to(device)
+    zero = torch.zeros(1, 1024, device=device)
+    expected = torch.nn.functional.layer_norm(x.double(), (1024,), eps=1e-6)
+    torch.testing.assert_close(
+        emogs.emotion_norm(x, zero, zero).double(), expected, rtol=0, atol=4 * bound(1024, torch.float32)
+    )
+
+
+def test_region_chooses_the_row(device):
+    arguments = make(dtype=torch.float32, device=device)
+    y, residual_out = emogs.emotion_norm(**arguments)
+    rows = {"scale": arguments["scale"], "gate": arguments["gate"]}
+    for b, t in itertools.product(range(2), range(9)):
+        r = int(arguments["region"][b, t])
+        chosen = {k: v[:, r] for k, v in rows.items()}
+        one_y, one_out = emogs.emotion_norm(**(arguments | chosen | {"region": None}))
+        assert torch.equal(y[b, t], one_y[b, t]) and torch.equal(residual_out[b, t], one_out[b, t])
+    shared = arguments["region"][0]
+    for actual, expected in zip(
+        emogs.emotion_norm(**(arguments | {"region": shared})),
+        emogs.emotion_norm(**(arguments | {"region": shared.expand(2, -1).contiguous()})),
+        strict=True,
+    ):
+        assert torch.equal(actual, expected)
+
+
+def test_region_that_no_token_has_gets_zero_gradient():
+    arguments = make(region=torch.zeros(2, 9, dtype=torch.int32))
+    grads = gradients(arguments)
+    assert not grads["scale"][:, 1:].any() and grads["scale"][:, 0].all()
+
+
+def test_null_gate_keeps_the_branch(device):
+    arguments = make(dtype=torch.float32, device=device)
+    _, without = emogs.emotion_norm(**(arguments | {"gate": None}))
+    _, zero = emogs.emotion_norm(**(arguments | {"gate": torch.zeros_like(arguments["gate"])}))
+    assert torch.equal(without, arguments["residual"] + arguments["x"]) and torch.equal(zero, without)
+
+
+def test_mixed_types(device):
+    """bfloat16 tokens, float32 vectors and residual: each output has its partner's type, a gradient its input's."""
+    arguments = make(dtype=torch.float32, device=device)
+    arguments["x"] = arguments["x"].bfloat16()
+    actual, expected = gradients(arguments), gradients(in_double(arguments), emotion_norm_reference)
+    assert actual["y"].dtype == torch.bfloat16 and actual["residual_out"].dtype == torch.float32
+    for name, value in actual.items():
+        assert name in ("y", "residual_out") or value.dtype == arguments[name].dtype
+        error = (value.double() - expected[name]).abs().max() / expected[name].abs().max()
+        assert error < 2 * torch.finfo(torch.bfloat16).eps, name
+
+
+def test_one_channel_has_no_deviation(device):
+    x, shift = torch.randn(2, 3, 1, device=device), torch.randn(2, 1, device=device)
+    assert torch.equal(emogs.emotion_norm(x, torch.zeros_like(shift), shift), shift[:, None].expand(2, 3, 1))
+
+
+@pytest.mark.parametrize(("batch", "tokens"), [(0, 4), (2, 0), (0, 0)])
+def test_empty(device, batch, tokens):
+    x = torch.zeros(batch, tokens, 8, device=device, requires_grad=True)
+    vectors = torch.zeros(batch, 8, device=device, requires_grad=True)
+    y = emogs.emotion_norm(x, vectors, vectors)
+    assert y.shape == x.shape
+    y.sum().backward()
+    assert x.grad.shape == x.shape and not vectors.grad.any()
+
+
+def test_non_contiguous_and_nan_stay_where_they_are(device):
+    arguments = make(dtype=torch.float32, device=device, residual=None, gate=None)
+    arguments["x"][1, 3, 2] = float("nan")
+    y = emogs.emotion_norm(**arguments)
+    broken = y.isnan().any(-1)
+    assert broken[1, 3] and broken.sum() == 1
+    strided = arguments["x"].transpose(1, 2).contiguous().transpose(1, 2)
+    assert torch.equal(y.nan_to_num(), emogs.emotion_norm(**(arguments | {"x": strided})).nan_to_num())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bits_do_not_depend_on_threads_or_instruction_set(kind):
+    arguments = make(tokens=700, channels=100, kind=kind, dtype=torch.float32)
+    threads, isa = torch.get_num_threads(), _C.isa_in_use()
+    results = {}
+    try:
+        for name, count in itertools.product(_C.supported_isas(), (1, 2, 3)):
+            _C.use_isa(name)
+            torch.set_num_threads(count)
+            results[name, count] = gradients(arguments)
+    finally:
+        _C.use_isa(isa)
+        torch.set_num_threads(threads)
+    first = results["baseline", 1]
+    for run, result in results.items():
+        for name, value in result.items():
+            assert torch.equal(value, first[name]), (run, name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_opcheck(device, kind):
+    a = make(dtype=torch.float32, device=device)
+    for name in ("x", "scale", "shift", "weight", "bias", "residual", "gate"):
+        a[name].requires_grad_()
+    whole = (a["x"], a["scale"], a["shift"], a["weight"], a["bias"], a["residual"], a["gate"], a["region"])
+    torch.library.opcheck(torch.ops.emogs.emotion_norm, (*whole, kind == "rms", 1e-6))
+    plain = (a["x"], a["shift"], a["shift"], None, None, None, None, None)
+    torch.library.opcheck(torch.ops.emogs.emotion_norm, (*plain, kind == "rms", 1e-6))
+
+
+def test_traces_without_a_break():
+    arguments = make(dtype=torch.float32)
+    compiled = torch.compile(emogs.emotion_norm, fullgraph=True, backend="aot_eager")
+    expected = gradients(arguments)
+    for name, value in gradients(arguments, compiled).items():
+        torch.testing.assert_close(value, expected[name])
+
+
+def zeros(*shape: int, dtype=torch.float32, device="cpu") -> Tensor:
+    return torch.zeros(*shape, dtype=dtype, device=device)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": [1.0]}, TypeError, "x must be a tensor, got list"),
+        ({"x": zeros(2, 9, 33, dtype=torch.int64)}, TypeError, "x must be float32 or .*, got int64"),
+        ({"x": zeros(9, 33)}, ValueError, r"x must be \[B, T, C.*\], got \[9, 33\]"),
+        ({"scale": zeros(3, 33)}, ValueError, r"scale must be \[B=2, C=33\], got \[3, 33\]"),
+        ({"scale": zeros(2, 3, 32)}, ValueError, r"scale must be \[B=2, R=3, C=33\], got \[2, 3, 32\]"),
+        ({"shift": zeros(2, 4, 33)}, ValueError, r"shift must be \[B=2, R=3, C=33\], got \[2, 4, 33\]"),
+        ({"shift": zeros(2, 33, device="meta")}, ValueError, "shift must be on cpu like x, got meta"),
+        ({"shift": zeros(2, 33, dtype=torch.int32)}, TypeError, "shift must be float32 or .*, got int32"),
+        ({"region": None}, ValueError, r"scale must be \[B, C\] without a region, got \[2, 3, 33\]"),
+        ({"weight": zeros(32)}, ValueError, r"weight must be \[C=33\], got \[32\]"),
+        ({"bias": zeros(1, 33)}, ValueError, r"bias must be \[C=33\], got \[1, 33\]"),
+        ({"residual": zeros(2, 8, 33)}, ValueError, r"residual must be \[B=2, T=9, C=33\], got \[2, 8, 33\]"),
+        ({"residual": None}, ValueError, "gate must be None without a residual"),
+        ({"gate": zeros(2, 5, 33)}, ValueError, r"gate must be \[B=2, R=3, C=33\], got \[2, 5, 33\]"),
+        ({"region": zeros(2, 9, dtype=torch.int64)}, TypeError, "region must be int32, got int64"),
+        ({"region": zeros(8, dtype=torch.int32)}, ValueError, r"region must be \[T=9\], got \[8\]"),
+        ({"region": zeros(2, 9, dtype=torch.int32) + 3}, ValueError, r"region must be in \[0, 3\), got 3 at \[0, 0\]"),
+        ({"region": zeros(2, 9, dtype=torch.int32) - 1}, ValueError, r"region must be in \[0, 3\), got -1 at \[0, 0\]"),
+        ({"scale": zeros(2, 33), "gate": None}, ValueError, "region must be None where scale, shift and gate are all"),
+        ({"kind": "batch"}, ValueError, 'kind must be "layer" or "rms", got \'batch\''),
+        ({"eps": -1.0}, ValueError, "eps must be at least 0, got -1.0"),
+        ({"eps": float("nan")}, ValueError, "eps must be at least 0, got nan"),
+    ],
+)
+def test_refusals_name_what_does_not_fit(change, error, message):
+    with pytest.raises(error, match=f"emotion_norm: {message}"):
+        emogs.emotion_norm(**(make(dtype=torch.float32) | change))
