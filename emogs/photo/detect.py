@@ -1,0 +1,128 @@
+"""Reading a photo and finding the one face that is meant, by OpenCV's bundled cascade; errors say what would help."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from .errors import PhotoError
+
+Box = tuple[float, float, float, float]
+"""Left, top, width, height in pixels; brows to chin and cheek to cheek, as Haar cascades frame a face."""
+
+SMALLEST_FACE = 64
+"""Pixels across a face below which an avatar would be a blur."""
+LONGEST_SIDE = 2048
+_DETECTOR_SIDE = 800
+_NEIGHBOURS = 6
+"""Fewer agreeing windows than this, and the astronaut's suit is a face too."""
+_BYSTANDER = 0.5
+"""A face less than this share as wide as the widest stands in the background and is not asked about."""
+
+
+def load_photo(path: str | Path) -> NDArray[np.uint8]:
+    """A photo as [H, W, 3] RGB, upright, without transparency (shown on white), at most 2048 pixels a side.
+
+    Raises:
+        PhotoError: naming the file and what is wrong with it, whatever its bytes are.
+    """
+    try:
+        with Image.open(path) as opened:
+            opened.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))  # lets JPEG decode at a fraction of its size
+            image = _eight_bit(ImageOps.exif_transpose(opened))
+    except FileNotFoundError:
+        raise PhotoError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise PhotoError(f"{path}: is a folder, not a photo") from None
+    except Exception as reason:  # Pillow's plugins raise a dozen types on damaged files
+        why = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
+        raise PhotoError(f"{path}: cannot be read as a photo ({why})") from None
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    white = Image.new("RGBA", image.size, "white")
+    return np.array(Image.alpha_composite(white, image).convert("RGB"))
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Any Pillow mode as RGBA; 16 bits and more are scaled to the range of the type, floats to [0, 1]."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        return Image.fromarray((np.asarray(image).clip(0, 65535) / 257).astype(np.uint8)).convert("RGBA")
+    if image.mode == "F":
+        return Image.fromarray((np.nan_to_num(np.asarray(image)).clip(0, 1) * 255).astype(np.uint8)).convert("RGBA")
+    return image.convert("RGBA")
+
+
+def check_photo(image: object) -> NDArray[np.uint8]:
+    """The array itself if it is a photo: [H, W, 3] uint8; PhotoError otherwise."""
+    if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        got = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise PhotoError(f"a photo is a uint8 array [H, W, 3] (RGB); got {got}")
+    if min(image.shape[:2]) < SMALLEST_FACE:
+        height, width = image.shape[:2]
+        raise PhotoError(f"the photo is {width} x {height} pixels; a face needs at least {SMALLEST_FACE} across")
+    return image
+
+
+@lru_cache(maxsize=1)
+def _cascade() -> cv2.CascadeClassifier:
+    return cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+
+
+def find_faces(image: NDArray[np.uint8]) -> list[Box]:
+    """Boxes of the upright faces in a photo [H, W, 3], the widest first; bystanders far behind are left out."""
+    image = check_photo(image)
+    factor = min(1.0, _DETECTOR_SIDE / max(image.shape[:2]))
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(grey, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    for picture, neighbours in (
+        (small, _NEIGHBOURS),
+        (cv2.equalizeHist(small), _NEIGHBOURS),
+        (small, _NEIGHBOURS // 2),
+    ):
+        found = _cascade().detectMultiScale(picture, scaleFactor=1.08, minNeighbors=neighbours, minSize=(28, 28))
+        if len(found):
+            break
+    boxes = sorted((tuple(float(v) / factor for v in box) for box in found), key=lambda box: -box[2])
+    return [box for box in boxes if box[2] >= _BYSTANDER * boxes[0][2]]  # type: ignore[misc]
+
+
+def choose_face(faces: Sequence[Box], face: int | None = None) -> Box:
+    """The face that is meant.
+
+    Args:
+        faces: boxes as `find_faces` gives them.
+        face: 1-based number among them; needed if there are several.
+    Raises:
+        PhotoError: no face; several and none chosen (the boxes are listed); no such number; too small.
+    """
+    if not faces:
+        raise PhotoError("no upright face found; if there is one, say where with --box LEFT,TOP,WIDTH,HEIGHT")
+    if face is None and len(faces) > 1:
+        raise PhotoError(f"{len(faces)} faces found; choose one with --face N:\n{_listed(faces)}")
+    if face is not None and not 1 <= face <= len(faces):
+        raise PhotoError(f"there is no face {face}; the photo has:\n{_listed(faces)}")
+    return check_box(faces[(face or 1) - 1])
+
+
+def check_box(box: Sequence[float]) -> Box:
+    """A box of four finite numbers, wide enough; PhotoError otherwise."""
+    values = tuple(float(value) for value in box)
+    if len(values) != 4 or not all(math.isfinite(value) for value in values):
+        raise PhotoError(f"a box is LEFT,TOP,WIDTH,HEIGHT in pixels; got {list(box)}")
+    left, top, width, height = values
+    if min(width, height) < SMALLEST_FACE:
+        raise PhotoError(
+            f"the face is {width:.0f} x {height:.0f} pixels; it needs at least {SMALLEST_FACE} x {SMALLEST_FACE}"
+        )
+    return left, top, width, height
+
+
+def _listed(faces: Sequence[Box]) -> str:
+    rows = (f"  {n}: left {x:.0f}, top {y:.0f}, {w:.0f} x {h:.0f} pixels" for n, (x, y, w, h) in enumerate(faces, 1))
+    return "\n".join(rows)
