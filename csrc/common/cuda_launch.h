@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -32,6 +33,12 @@ class DeviceGuard {
 /// Call right after `kernel<<<...>>>`.
 inline void check_launch(const char* kernel) {
   check_cuda(cudaGetLastError(), kernel);
+}
+
+/// The x size of a grid of that many blocks, which CUDA keeps in 31 bits.
+inline unsigned grid_size(int64_t blocks, const char* kernel) {
+  if (blocks > 0x7fffffff) throw std::runtime_error(std::string(kernel) + ": too many blocks for one launch");
+  return static_cast<unsigned>(blocks);
 }
 
 inline cudaStream_t stream_of(const Launch& launch) {
