@@ -13,7 +13,12 @@ import numpy as np
 from . import cage_points as points
 
 _COLUMNS = 13
-_FINE_COLUMNS = 5
+_FINE_COLUMNS = 4
+_FINE_RINGS = (
+    "crease", "lid_crest", "lid_front", "lid_back", "lip_skin", "vermilion", "lip_full", "lip_contact",
+    "nostril", "helix", "helix_inner",
+)  # fmt: skip
+"""Rings whose outer strip is subdivided twice."""
 _FINE_ROWS = ("brow", "chin_top")
 """The rows' quads between these rows and in these first columns are subdivided twice, the others once."""
 
@@ -97,14 +102,14 @@ class _Builder:
     def eye(self) -> None:
         n = self.named
         rim = np.concatenate([n["eye"][[2]], n["brow"][2:7], n["eye"][[6]], n["orbit"][6:1:-1]])
-        rings = {name: ring for name, ring in points.EYE_RINGS.items()}
+        rings: dict[str, list] = {**points.EYE_RINGS}
         rings |= {
             name: [_on_eyeball(xy, clearance) for xy in ring] for name, (clearance, ring) in points.EYE_SEATED.items()
         }
         self.named["eye_rim"] = rim
         for name, ring in rings.items():
             inner = self.add(name, ring)
-            self.strip(rim, inner, clockwise=True, closed=True)
+            self.strip(rim, inner, clockwise=True, closed=True, fine=name in _FINE_RINGS)
             rim = inner
 
     def mouth(self) -> None:
@@ -113,7 +118,7 @@ class _Builder:
         self.named["mouth_rim"] = rim
         for name, ring in points.MOUTH_RINGS.items():
             inner = self.add(name, ring)
-            self.strip(rim, inner, clockwise=True, closed=False)
+            self.strip(rim, inner, clockwise=True, closed=False, fine=name in _FINE_RINGS)
             rim = inner
         for name, ring in points.SOCKET_RINGS.items():
             inner = self.add(name, ring)
@@ -132,7 +137,7 @@ class _Builder:
         self.named["nostril_rim"] = rim
         for name, ring in points.NOSTRIL_RINGS.items():
             inner = self.add(name, ring)
-            self.strip(rim, inner, clockwise=True, closed=True, fine=name == "nostril")
+            self.strip(rim, inner, clockwise=True, closed=True, fine=name in _FINE_RINGS)
             rim = inner
         self.quad(rim[0], rim[5], rim[2], rim[1], fine=False)
         self.quad(rim[5], rim[4], rim[3], rim[2], fine=False)
@@ -145,7 +150,7 @@ class _Builder:
         self.named["ear_rim"] = rim
         for name, ring in points.EAR_RINGS.items():
             inner = self.add(name, ring)
-            self.strip(rim, inner, clockwise=False, closed=True, fine=False)
+            self.strip(rim, inner, clockwise=False, closed=True, fine=name in _FINE_RINGS)
             rim = inner
         high, low = self.add("ear_canal", points.EAR_CANAL)
         r = rim
