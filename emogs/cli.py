@@ -58,12 +58,12 @@ def avatar(
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: is a file, expected a folder")
     corners = None if box is None else _box(box)
-    from .model import avatar_from_photo
-    from .viewer.showcase import write_showcase
-
+    image, points = _photo(photo), None if landmarks is None else _landmarks(landmarks)
     with _Stages(_console()) as stages:
-        stages("read photo")
-        image, points = _photo(photo), None if landmarks is None else _landmarks(landmarks)
+        stages("load libraries")
+        from .model import avatar_from_photo
+        from .viewer.showcase import write_showcase
+
         made = avatar_from_photo(image, face=face, box=corners, landmarks=points, progress=stages)
         shows = write_showcase(made, code, out, size=size, progress=stages)
     shows["summary.json"] = "this run in numbers"
@@ -72,6 +72,7 @@ def avatar(
         "photo": photo,
         "emotion": format_emotion(code),
         "gaussians": count,
+        "landmark_error": round(float(made.fit.error), 4),
         "seconds": {stage: round(seconds, 3) for stage, seconds in stages.seconds.items()},
         "files": shows,
     }
@@ -168,13 +169,13 @@ def _box(text: str) -> tuple[float, float, float, float]:
 
 def _landmarks(path: Path) -> Any:
     """[68, 2] pixels from a file; lines that do not start with a number (the frame of iBUG's .pts) are skipped."""
-    import torch
+    import numpy as np
 
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     points = [_numbers(line, 2, str(path), "x y") for line in lines if line and line[0] in "-+.0123456789"]
     if len(points) != 68:
         raise ValueError(f"{path}: expected 68 lines `x y`, got {len(points)}")
-    return torch.tensor(points)
+    return np.array(points)
 
 
 def _numbers(text: str, count: int, where: str, form: str) -> tuple[float, ...]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.lib import recfunctions
 from plyfile import PlyData, PlyElement
 
 from emogs.gaussians import Gaussians
@@ -119,7 +120,7 @@ def rewritten(path, change):
 
 
 def without(name):
-    return lambda vertex: np.lib.recfunctions.drop_fields(vertex, name)
+    return lambda vertex: recfunctions.drop_fields(vertex, name)
 
 
 def with_nan(vertex):
@@ -128,7 +129,7 @@ def with_nan(vertex):
 
 
 def with_one_harmonic(vertex):
-    return np.lib.recfunctions.append_fields(vertex, "f_rest_0", vertex["x"], usemask=False)
+    return recfunctions.append_fields(vertex, "f_rest_0", vertex["x"], usemask=False)
 
 
 @pytest.mark.parametrize(
