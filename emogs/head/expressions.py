@@ -1,9 +1,9 @@
 """The 52 ARKit channels, built from muscles that are anchored at landmarks.
 
-A channel is the displacement of the skin when one muscle group contracts fully; what turns in a living face - jaw, lids,
-eyeballs - is a `Rotation`. The left side is authored, the right side is its exact mirror image, and channels without a
-side are symmetrised. Travels are in millimetres of an average adult and were chosen beside the landmark displacements of
-ICT-FaceKit's shapes (Li et al. 2020, MIT) and by looking at renders.
+A channel is the displacement of the skin when one muscle group contracts fully; what turns in a living face - jaw,
+lids, eyeballs - is a `Rotation`. The left side is authored, the right side is its exact mirror image, and channels
+without a side are symmetrised. Travels are in millimetres of an average adult and were chosen beside the landmark
+displacements of ICT-FaceKit's shapes (Li et al. 2020, MIT) and by looking at renders.
 """
 
 from __future__ import annotations
@@ -68,35 +68,35 @@ def _jaw_rotation(face: Face) -> Rotation:
     )
 
 
-# Brows -----------------------------------------------------------------------------------------------------------------
+# Brows ----------------------------------------------------------------------------------------------------------------
 
 
 def _brow_down(f: Face) -> Tensor:
     """Corrugator and depressor supercilii: the brow comes down and towards the nose, and bunches up above it."""
     return (
-        f.press(f.at(24, 0, 0, 0), (26, 18, 26), -3.2, -2.9, 2.2)
-        + f.press(f.at(22, -2, -2, 0), (18, 15, 18), -0.7, -2.4, 1.0)
+        f.press(f.at(24, -1, 0, 0), (28, 20, 28), -3.0, -3.6, 2.2)
+        + f.press(f.at(22, -2, -2, 0), (19, 16, 18), -0.8, -3.0, 1.0)
         + f.press(f.at(26, -2, 0, 0), (20, 14, 22), -1.4, -0.6, 1.6)
     )
 
 
 def _brow_inner_up(f: Face) -> Tensor:
     """Frontalis, pars medialis; the halves of both sides add up in the middle."""
-    return 2 * f.press(f.at(22, 5, 2, 0), (28, 29, 32), 0.3, 3.1, -0.2)
+    return 2 * f.press(f.at(22, 6, 2, 0), (29, 30, 32), 0.3, 6.4, -0.4)
 
 
 def _brow_outer_up(f: Face) -> Tensor:
     """Frontalis, pars lateralis: the arch of the brow."""
-    return f.press(f.at(25, -3, 2, 0), (34, 30, 38), 1.6, 7.8, -2.3)
+    return f.press(f.at(25, -3, 2, 0), (36, 30, 38), 1.0, 6.0, -1.8)
 
 
-# Eyes: lids and balls turn (lids.py); here is the skin around them -----------------------------------------------------
+# Eyes: lids and balls turn (lids.py); here is the skin around them ----------------------------------------------------
 
 
 def _cheek_squint(f: Face) -> Tensor:
     """Orbicularis oculi, pars orbitalis: the cheek is pushed up under the eye and rounds."""
     return (
-        f.press(f.at(46, 9, -25, -4), (34, 32, 36), -0.7, 5.2, 2.4)
+        f.press(f.at(46, 9, -23, -4), (36, 34, 38), -0.7, 5.0, 1.5)
         + f.press(f.at(45, 10, -4, -6), (16, 16, 18), -1.6, -0.4, 0.4)
         + f.press(f.at(25, 0, -2, 0), (24, 12, 24), 0.0, -0.9, 0.0)
     )
@@ -109,14 +109,14 @@ def _eye_squint(f: Face) -> Tensor:
     )
 
 
-# Nose and cheeks -------------------------------------------------------------------------------------------------------
+# Nose and cheeks ------------------------------------------------------------------------------------------------------
 
 
 def _nose_sneer(f: Face) -> Tensor:
     """Levator labii superioris alaeque nasi: wing and lip go up, the nose wrinkles, the brow's head comes down."""
     return (
         f.press(f.at(35, 3, 2, -3), (18, 20, 24), 0.2, 4.6, 0.0)
-        + f.upper * f.press(f.at(53, 0, 2, -4), (22, 20, 26), 0.0, 4.4, 0.0)
+        + f.upper * f.press(f.at(52, 1, 1, -4), (28, 20, 28), 0.0, 4.0, 0.0)
         + f.press(f.at(35, 14, -3, -6), (20, 20, 22), -1.6, 3.4, 0.4)
         + f.press(f.at(42, -6, -14, 4), (14, 14, 18), -0.4, 1.2, 1.4)
         + f.press(f.at(23, -4, -2, 0), (24, 15, 22), -0.9, -2.7, 0.3)
@@ -130,17 +130,17 @@ def _cheek_puff(f: Face) -> Tensor:
     return 2 * (cheek + lips) * ramp(f.points[:, :1], -10.0, 10.0)
 
 
-# Mouth corners ---------------------------------------------------------------------------------------------------------
+# Mouth corners --------------------------------------------------------------------------------------------------------
 
 
 def _smile(f: Face) -> Tensor:
     """Zygomaticus major: the corner goes back and up over the teeth, the cheek lifts, the nasolabial fold deepens."""
     cheekbone = f.at(45, 8, -24, -20)
     return (
-        f.muscle(cheekbone, f.at(54), 14.0, spread=36, reach=38)
-        + f.press(f.at(46, 4, -28, 2), (28, 26, 30), 1.2, 2.0, 2.6)
-        + f.press(f.at(35, 2, -2, -2), (14, 14, 18), 1.2, 0.4, -0.4)
-        + f.press(f.at(8, 14, 10, 0), (30, 24, 30), 0.4, 1.6, 0.6)
+        f.muscle(cheekbone, f.at(54), 11.0, spread=34, reach=36)
+        + f.press(f.at(54, 24, 13, -20), (46, 48, 46), 3.4, 3.6, 1.0)
+        + f.press(f.at(54, 12, 20, -4), (32, 32, 34), 0.8, 0.4, 2.0)
+        + f.press(f.at(8, 14, 10, 0), (30, 24, 30), 0.4, 1.4, 0.6)
     )
 
 
@@ -165,13 +165,13 @@ def _frown(f: Face) -> Tensor:
     )
 
 
-# Lips ------------------------------------------------------------------------------------------------------------------
+# Lips -----------------------------------------------------------------------------------------------------------------
 
 
 def _upper_up(f: Face) -> Tensor:
     """Levator labii superioris: half of the upper lip and the skin beside the nose go up."""
     return (
-        f.upper * f.press(f.at(53, -1, 0, -3), (22, 20, 28), 1.0, 5.6, -0.2)
+        f.upper * f.press(f.at(52, 1, -1, -3), (26, 20, 28), 0.8, 5.4, -0.2)
         + f.press(f.at(35, 8, -4, -4), (22, 20, 24), 1.0, 3.4, -1.0)
         + f.press(f.at(46, -2, -22, 0), (24, 18, 26), 0.2, 1.2, 0.8)
     )
@@ -194,7 +194,7 @@ def _pucker(f: Face) -> Tensor:
     centre = (f.at(62) + f.at(66)) / 2
     ring = f.sphincter(centre - f.vector(0, 0, 12), (50, 34, 44), 8.0) * f.vector(1.0, 0.15, 0.0)
     forward = f.press(centre - f.vector(0, 1, 4), (40, 27, 40), 0.0, 0.6, 9.0)
-    thick = f.near_lips(4.0, 16.0) * (f.upper * f.vector(0, 1.6, 0) + f.lower * f.vector(0, -1.2, 0))
+    thick = 0.22 * (f.points - f.at(62)) * f.vector(0, 1, 0) * f.near_lips(9.0, 20.0) * f.skin[:, None]
     return ring + forward + thick
 
 
@@ -241,7 +241,7 @@ def _mouth_sideways(f: Face) -> Tensor:
     return f.off_teeth(f.press(centre - f.vector(0, -2, 6), (52, 40, 52), 13.0, 0.8, 0.0), gap=2.0)
 
 
-# Jaw, tongue -----------------------------------------------------------------------------------------------------------
+# Jaw, tongue ----------------------------------------------------------------------------------------------------------
 
 
 def _jaw_forward(f: Face) -> Tensor:
@@ -286,7 +286,7 @@ _LEFT: dict[str, _Author] = {
     "mouthPress": _press,
 }  # fmt: skip
 _WHOLE: dict[str, _Author] = {
-    "browInnerUp": lambda f: 2 * _brow_inner_up(f), "cheekPuff": _cheek_puff, "mouthPucker": _pucker,
+    "browInnerUp": _brow_inner_up, "cheekPuff": _cheek_puff, "mouthPucker": _pucker,
     "mouthFunnel": _funnel, "mouthRollUpper": _roll_upper, "mouthRollLower": _roll_lower,
     "mouthShrugUpper": _shrug_upper, "mouthShrugLower": _shrug_lower, "jawForward": _jaw_forward,
     "mouthClose": _mouth_close, "tongueOut": _tongue_out,

@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .muscles import falloff, harmonic, linear_muscle, pressure, ramp, sphincter_muscle
+from .muscles import harmonic, linear_muscle, pressure, ramp, sphincter_muscle
 from .regions import Regions, edges_of
 
 MILLIMETRE = 0.001
@@ -75,10 +75,13 @@ class Face:
 
     @cached_property
     def loose(self) -> Tensor:
-        """[V, 1] 1 on soft skin, 0 on the skull, behind the ears and on everything that is not skin."""
-        from_skull = torch.cdist(self.points, self.points[self.regions.rigid]).min(1).values
+        """[V, 1] 1 on soft skin, 0 on skull, behind the ears and off the skin; little on lids, which turn instead."""
+        from_skull = torch.cdist(self.points, self.points[self.regions.rigid]).amin(1)
         before_ear = self.points[:, 2] - self.at(16)[2]
         free = ramp(from_skull, 0.0, 12.0) * ramp(before_ear, -5.0, 15.0)
+        for eye in (self.left_eye, self.right_eye):
+            distance = (self.points - eye.centre).norm(dim=1)
+            free = free * (0.1 + 0.9 * ramp(distance, 1.12 * eye.radius, 1.5 * eye.radius))
         return (free * self.skin)[:, None]
 
     @cached_property
@@ -133,7 +136,7 @@ class Face:
         for loop, is_lower in ((regions.lip_upper, 0.0), (regions.lip_lower, 1.0)):
             # Along the lips the shares meet in the corners, so that the open mouth is round.
             span = (points[loop, 0] / self.at(64)[0]).clamp(-1, 1)
-            hold(loop, 1e3, 0.2 + (is_lower - 0.2) * (1 - span**2) ** 0.7)
+            hold(loop, 1e3, 0.22 + (is_lower - 0.22) * (1 - span**2) ** 0.4)
         share = self._settle(held, target)
         share[regions.part("teeth_lower", "tongue")] = 1.0
         gums = regions.part("gums").nonzero()[:, 0]
@@ -177,7 +180,7 @@ class Face:
         return field
 
     def off_teeth(self, field: Tensor, gap: float = 1.0) -> Tensor:
-        """Keeps skin displaced by `field` [V, 3] before the dental arch, an elliptic cylinder; what rests inside stays."""
+        """Keeps skin displaced by `field` [V, 3] before the dental arch, an elliptic cylinder; inside may stay."""
         teeth = self.points[self.regions.part("teeth_upper", "teeth_lower", "teeth")]
         if not len(teeth):
             return field

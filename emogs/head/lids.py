@@ -18,8 +18,12 @@ from .template import ARKIT_NAMES, Rotation
 
 _MEET = 0.12
 """Where the lids meet, as a share of the opening, from the lower margin."""
-_UPPER_SKIN, _LOWER_SKIN = 40.0, 34.0
-"""Degrees of skin beyond the margin over which the lid's turn fades out."""
+_UPPER_SKIN, _LOWER_SKIN = 21.0, 34.0
+"""Degrees of skin beyond the margin over which the lid's turn fades out; the upper lid's ends in its crease."""
+_LID_DEPTH = (1.15, 1.34)
+"""Lid skin lies within the first multiple of the ball's radius; from the second on there is brow, nose or cheek."""
+_OVERLAP = 1.05
+"""Closing goes this far beyond the meeting of the margins' inner edges, so that their outer edges meet too."""
 _CLEARANCE = 0.35
 """Least distance, mm, of a lid in motion from the sphere on which the cornea sweeps."""
 
@@ -27,7 +31,7 @@ _CLEARANCE = 0.35
 _LIDS = {
     "eyeBlink": (1.0, 1.0),
     "eyeSquint": (0.20, 1.6),
-    "eyeWide": (-0.36, -0.6),
+    "eyeWide": (-0.25, -0.4),
     "cheekSquint": (0.05, 1.2),
     "eyeLookUp": (-0.34, 1.2),
     "eyeLookDown": (0.68, -1.8),
@@ -72,9 +76,10 @@ def lid_turns(face: Face, side: str) -> tuple[Tensor, Tensor]:
     across, elevation = _spherical(face.points, eye)
     top = _follow(across, across[regions.lid_upper_left], elevation[regions.lid_upper_left])
     bottom = _follow(across, across[regions.lid_lower_left], elevation[regions.lid_lower_left])
-    opening = (top - bottom).clamp(min=0)
+    opening = _OVERLAP * (top - bottom).clamp(min=0)
     distance = (face.points - eye.centre).norm(dim=1)
-    here = face.skin * ramp(distance, 1.7 * eye.radius, 1.25 * eye.radius) * (face.points[:, 2] > eye.centre[2])
+    full, end = (multiple * eye.radius for multiple in _LID_DEPTH)
+    here = face.skin * ramp(distance, end, full) * (face.points[:, 2] > eye.centre[2])
     middle = (top + bottom) / 2
     above = torch.rad2deg(elevation - top).clamp(min=0)
     below = torch.rad2deg(bottom - elevation).clamp(min=0)
@@ -84,7 +89,7 @@ def lid_turns(face: Face, side: str) -> tuple[Tensor, Tensor]:
 
 
 def lid_lift(face: Face) -> Tensor:
-    """[V, 3] what a closing left lid needs to rise outwards so that the cornea, wherever it looks, never comes through."""
+    """[V, 3] how far a closing left lid rises so that the cornea, wherever it looks, never comes through."""
     upper, _ = lid_turns(face, "Left")
     eye = face.left_eye
     arm = face.points - eye.centre

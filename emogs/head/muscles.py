@@ -29,8 +29,9 @@ def linear_muscle(
 ) -> Tensor:
     """Fibres converge on the bone at `origin` and pull the skin towards it, most strongly at the `insertion`.
 
-    d(p) = travel * A(angle / spread) * R(D) * (origin - p) / D, with D = |origin - p|, the angle at the origin between p
-    and the insertion, A the falloff, and R rising from 0 at the origin to 1 at the insertion, falling to 0 `reach` beyond.
+    d(p) = travel * A(angle / spread) * R(D) * (origin - p) / D, with D = |origin - p|, the angle at the origin between
+    p and the insertion, A the falloff, and R rising from 0 at the origin to 1 at the insertion, falling to 0 `reach`
+    beyond it.
 
     Args:
         points: [V, 3]. origin, insertion: [3]. travel: of the insertion; negative pushes.
