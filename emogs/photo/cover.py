@@ -83,7 +83,7 @@ def _likelihood(image: Array, where: Mask) -> Array | None:
     samples = lab[where]
     if len(samples) < 50:
         return None
-    samples = samples[:: max(1, len(samples) // 1500)].astype(np.float64)
+    samples = samples[:: max(1, len(samples) // 600)].astype(np.float64)
     cv2.setRNGSeed(0)
     mixture = cv2.ml.EM.create()
     mixture.setClustersNumber(3)

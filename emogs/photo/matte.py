@@ -25,22 +25,25 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Matte:
-    """Alpha [S, S] of the person, and colours [S, S, 3] of the person alone, defined everywhere."""
+    """The person in the crop."""
 
-    alpha: Array
-    foreground: Array
+    alpha: Array  # [S, S]
+    foreground: Array  # [S, S, 3] the person's colours alone, defined everywhere
+    valid: Mask  # [S, S] where the crop shows the photo at all
 
 
-def matte_person(crop: Array, view: HeadView) -> Matte:
+def matte_person(crop: Array, view: HeadView, valid: Mask | None = None) -> Matte:
     """Separates the person from the background.
 
     Args:
         crop: [S, S, 3] in [0, 1].
         view: the fitted head; only its silhouette and landmarks are used.
+        valid: [S, S] False where the crop reaches beyond the photo; None if it does not.
     """
-    mask = cut_out(crop, seeds(view))
-    alpha = soften(crop, resize(mask.astype(np.float32), crop.shape[0]))
-    return Matte(alpha, clean_colours(crop, alpha))
+    valid = np.ones(crop.shape[:2], bool) if valid is None else valid
+    mask = cut_out(crop, seeds(view), valid)
+    alpha = soften(crop, resize(mask.astype(np.float32), crop.shape[0])) * valid
+    return Matte(alpha, clean_colours(crop, alpha), valid)
 
 
 def seeds(view: HeadView) -> NDArray[np.uint8]:
@@ -55,12 +58,14 @@ def seeds(view: HeadView) -> NDArray[np.uint8]:
     y, x = np.mgrid[:CUT, :CUT] + 0.5
     offset = np.stack([x, y], -1) - chin
     along, across = offset @ up / max(tall, 1e-6), np.abs(offset @ side) / max(width, 1e-6)
+    from_neck = offset + 0.35 * tall * up  # shoulders stay level when the head tilts
+    below, beside = from_neck[..., 1] / max(tall, 1e-6), np.abs(from_neck[..., 0]) / max(width, 1e-6)
 
     face = cv2.fillConvexPoly(np.zeros((CUT, CUT), np.uint8), cv2.convexHull(marks.astype(np.int32)), 1) > 0
     near = ((along - 0.75) / 1.55) ** 2 + (across / 1.3) ** 2 < 1
-    near |= (along < 0.15) & (across < 0.95 + 1.6 * np.sqrt(np.maximum(0.15 - along, 0)))
+    near |= (below > -0.2) & (beside < 0.8 + 2.2 * np.sqrt(np.maximum(below + 0.2, 0)))
     likely = ((along - 0.85) / 0.95) ** 2 + (across / 0.72) ** 2 < 1
-    likely |= (along < -0.35) & (across < 0.5 + 0.9 * np.sqrt(np.maximum(-0.35 - along, 0)))
+    likely |= (below > 0) & (beside < 0.35 + 1.1 * np.sqrt(np.maximum(below, 0)))
     labels = np.full((CUT, CUT), cv2.GC_PR_BGD, np.uint8)
     labels[likely | head] = cv2.GC_PR_FGD
     labels[~near & ~head] = cv2.GC_BGD
@@ -69,18 +74,32 @@ def seeds(view: HeadView) -> NDArray[np.uint8]:
     return labels
 
 
-def cut_out(crop: Array, labels: NDArray[np.uint8]) -> Mask:
-    """The person [CUT, CUT], in one piece and without small holes."""
+def cut_out(crop: Array, labels: NDArray[np.uint8], valid: Mask) -> Mask:
+    """The person [CUT, CUT], in one piece and without small holes; beyond the photo the cut at its edge is repeated."""
     image = (resize(crop, CUT)[..., ::-1] * 255).round().astype(np.uint8)
     image = cv2.bilateralFilter(image, 5, 20, 3)
+    window = _window(resize(valid.astype(np.float32), CUT) > 0.9)
     certain = labels == cv2.GC_FGD
-    labels = labels.copy()
+    mask = _without_holes(_connected_to(_grab_cut(image[window], labels[window]) | certain[window], certain[window]))
+    return np.pad(mask, [(side.start, CUT - side.stop) for side in window], mode="edge")
+
+
+def _window(valid: Mask) -> tuple[slice, slice]:
+    """The rows and columns that hold the photo; all of them if hardly any do."""
+    spans = [np.nonzero(valid.any(axis))[0] for axis in (1, 0)]
+    if min(map(len, spans)) < CUT // 4:
+        return slice(0, CUT), slice(0, CUT)
+    return tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
+
+
+def _grab_cut(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Mask:
+    """The cut of a BGR image with seeds; the seeds themselves where one of the two kinds is missing."""
+    labels, image = labels.copy(), np.ascontiguousarray(image)
     if (labels % 2 == 0).any() and (labels % 2 == 1).any():  # with one kind only there is nothing to cut
         cv2.setRNGSeed(0)  # its colour clusters start at random
         cv2.grabCut(image, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
     mask = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
-    mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
-    return _without_holes(_connected_to(mask | certain, certain))
+    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
 
 
 def _connected_to(mask: Mask, core: Mask) -> Mask:

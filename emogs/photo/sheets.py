@@ -28,6 +28,8 @@ CLEARANCE = 0.002
 """Metres between skin and the hair on it, at the hair's edge."""
 THICKNESS = 0.012
 """Metres that hair well inside its edge lies above the head."""
+HIGHEST = 0.25
+"""Metres; a limit for what has no outline in the crop."""
 TORSO_DEPTH = 0.11
 """Metres from the middle of the torso to its front, at most."""
 
@@ -45,12 +47,12 @@ class Sheet:
 
 def hair_sheets(view: HeadView, matte: Matte, cover: Cover, zones: Zones) -> list[Sheet]:
     """Front and back of the hair."""
-    hit, metre = view.front.hit, cell_metres(view)
+    hit, metre, valid = view.front.hit, cell_metres(view), resize(matte.valid.astype(np.float32), GRID) > 0.5
     beside = (cover.hair > 0.02) & ~hit
     domain = cover.hair > 0.02
     rim = _skull_depth(view)
     skin = np.where(hit, np.maximum(rim - view.front.depth, 0), 0)
-    raised = _inflate(domain, skin**2, metre, hit & ~domain)
+    raised = _inflate(domain, skin**2, metre, valid)
     inner = inside_distance(cover.hair > 0.3) * metre
     lift = CLEARANCE + (THICKNESS - CLEARANCE) * smoothstep(0, 0.025, inner)
     depth = rim - np.sqrt(raised)
@@ -62,7 +64,7 @@ def hair_sheets(view: HeadView, matte: Matte, cover: Cover, zones: Zones) -> lis
     person = resize(matte.alpha, GRID)
     closed &= person > 0.6
     nape = np.where(view.back.hit, np.maximum(view.back.depth - rim, 0), 0)
-    hollow = _inflate(closed, nape**2, metre, view.back.hit & ~closed)
+    hollow = _inflate(closed, nape**2, metre, valid)
     depth = rim + np.sqrt(hollow)
     behind = np.where(view.back.hit, view.back.depth + THICKNESS, -np.inf)
     depth = np.maximum(depth, behind)
@@ -73,15 +75,15 @@ def hair_sheets(view: HeadView, matte: Matte, cover: Cover, zones: Zones) -> lis
 
 def body_sheets(view: HeadView, matte: Matte, cover: Cover) -> list[Sheet]:
     """Front and back of shoulders and clothes."""
-    hit, metre = view.front.hit, cell_metres(view)
+    hit, metre, valid = view.front.hit, cell_metres(view), resize(matte.valid.astype(np.float32), GRID) > 0.5
     domain = cover.body > 0.02
     rim = _base_depth(view)
     skin = np.where(hit, np.clip(rim - view.front.depth, 0, TORSO_DEPTH), 0)
-    raised = _inflate(domain, skin**2, metre, hit & ~domain, curvature=1.5)
+    raised = _inflate(domain, skin**2, metre, valid, curvature=1.5)
     front = Sheet(_continued(rim - _limited(np.sqrt(raised)), domain), cover.body, matte.foreground, detail=1.0)
 
     closed = _between(cover.body > 0.5)
-    hollow = _limited(np.sqrt(_inflate(closed, np.zeros_like(skin), metre, np.zeros_like(hit), curvature=1.5)))
+    hollow = _limited(np.sqrt(_inflate(closed, np.zeros_like(skin), metre, valid, curvature=1.5)))
     depth = rim + hollow
     behind = np.where(view.back.hit, view.back.depth + CLEARANCE, -np.inf)
     depth = np.where(view.back.hit, np.maximum(depth, behind), depth)
@@ -90,10 +92,10 @@ def body_sheets(view: HeadView, matte: Matte, cover: Cover) -> list[Sheet]:
     return [front, Sheet(_continued(depth, closed), solid, colour, detail=0.5)]
 
 
-def _inflate(domain: Mask, border: Array, metre: float, fixed: Mask, curvature: float = 4.0) -> Array:
-    """Squared height u [GRID, GRID] with laplacian(u) = -curvature inside the domain.
+def _inflate(domain: Mask, border: Array, metre: float, valid: Mask, curvature: float = 4.0) -> Array:
+    """Squared height u [GRID, GRID]: laplacian(u) = -curvature inside the domain, u = border [GRID, GRID] around it.
 
-    Next to `fixed` cells u starts at `border`, next to other outside cells at 0; the crop's edge is no border at all.
+    Where the photo ends, at the crop's edge or at cells that are not valid, the surface just goes on.
     """
     index = np.full(domain.shape, -1)
     count = int(domain.sum())
@@ -106,18 +108,19 @@ def _inflate(domain: Mask, border: Array, metre: float, fixed: Mask, curvature: 
     for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0)):
         y, x = row + dy, column + dx
         inside = (y >= 0) & (y < GRID) & (x >= 0) & (x < GRID)
-        diagonal += inside
         y, x = y.clip(0, GRID - 1), x.clip(0, GRID - 1)
+        inside &= valid[y, x]
+        diagonal += inside
         linked = inside & domain[y, x]
         rows.append(np.nonzero(linked)[0])
         columns.append(index[y, x][linked])
-        source += np.where(inside & fixed[y, x], border[y, x], 0)
+        source += np.where(inside & ~domain[y, x], border[y, x], 0)
     rows, columns = np.concatenate(rows), np.concatenate(columns)
     links = scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), (count, count))
     system = scipy.sparse.diags(diagonal + 1e-7) - links
     solve = scipy.sparse.linalg.splu(system.tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
     out = np.zeros(domain.shape, np.float32)
-    out[domain] = np.maximum(solve.solve(source), 0)
+    out[domain] = np.clip(solve.solve(source), 0, HIGHEST**2)
     return out
 
 

@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from .cover import Cover
-from .images import sample, smoothstep
+from .images import inside_distance, resize, sample, smoothstep
 from .matte import Matte
 from .sheets import Sheet, body_sheets, cell_metres, hair_sheets
 from .view import GRID, HeadView
@@ -63,8 +63,13 @@ def build_shell(view: HeadView, matte: Matte, cover: Cover, zones: Zones) -> She
     if not groups:
         empty = torch.zeros(0, 3)
         return Shell(empty, torch.zeros(0, 4), empty, torch.zeros(0), empty, torch.zeros(0, dtype=torch.int64))
-    spacing = _affordable_spacing([_lattice(view, sheet) for sheet, _ in groups], FINEST * cell_metres(view))
-    parts = [_splats(view, sheet, spacing, faces) for sheet, faces in groups]
+    fade = crop_fade(matte.valid)
+    lattices = [_lattice(view, sheet, fade) for sheet, _ in groups]
+    spacing = _affordable_spacing(lattices, FINEST * cell_metres(view))
+    parts = [
+        _splats(view, sheet, fade, lattice, spacing, faces)
+        for (sheet, faces), lattice in zip(groups, lattices, strict=True)
+    ]
     return Shell(*(torch.from_numpy(np.concatenate(columns)) for columns in zip(*parts, strict=True)))
 
 
@@ -84,14 +89,14 @@ class Lattice:
         return np.clip(np.round(lengths * (self.detail / spacing)), 1, MOST_PER_SIDE).astype(np.int64)
 
 
-def _lattice(view: HeadView, sheet: Sheet) -> Lattice:
+def _lattice(view: HeadView, sheet: Sheet, fade: Array) -> Lattice:
     """Lays cells over a sheet, coarser ones for a sheet of less detail."""
     stride = max(1, round(1 / sheet.detail))
     points = (view.rays(GRID) * sheet.depth[..., None])[::stride, ::stride]
     right = 0.5 * (np.diff(points[:-1], axis=1) + np.diff(points[1:], axis=1))
     down = 0.5 * (np.diff(points[:, :-1], axis=0) + np.diff(points[:, 1:], axis=0))
     reach = np.ones((stride + 1, stride + 1), np.uint8)
-    alpha = cv2.dilate(sheet.alpha * _crop_fade(), reach, anchor=(0, 0))[::stride, ::stride]
+    alpha = cv2.dilate(sheet.alpha * fade, reach, anchor=(0, 0))[::stride, ::stride]
     row, column = np.nonzero(alpha[: right.shape[0], : right.shape[1]] > LEAST_ALPHA)
     origin = np.stack([row, column], 1) * stride
     return Lattice(stride, origin, right[row, column], down[row, column], sheet.detail)
@@ -105,14 +110,15 @@ def _affordable_spacing(lattices: list[Lattice], finest: float) -> float:
     return spacing
 
 
-def _splats(view: HeadView, sheet: Sheet, spacing: float, faces: NDArray[np.int64]) -> tuple[NDArray, ...]:
+def _splats(
+    view: HeadView, sheet: Sheet, fade: Array, lattice: Lattice, spacing: float, faces: NDArray[np.int64]
+) -> tuple[NDArray, ...]:
     """The columns of a Shell for one sheet, sampled evenly on its surface, however steep it is."""
-    lattice = _lattice(view, sheet)
     wanted = lattice.samples(spacing)
     cell, place = _places(wanted)
     pixel = (lattice.origin[cell][:, ::-1] + 0.5 + place * lattice.stride).astype(np.float32) * (view.size / GRID)
     at = lambda image: sample(image, pixel * (image.shape[0] / view.size))  # noqa: E731
-    alpha = at(sheet.alpha * _crop_fade())
+    alpha = at(sheet.alpha * fade)
     kept = alpha > LEAST_ALPHA
     cell, pixel, alpha = cell[kept], pixel[kept], alpha[kept]
     right, down = lattice.right[cell] / wanted[cell, :1], lattice.down[cell] / wanted[cell, 1:]
@@ -134,11 +140,12 @@ def _places(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], Array]:
     return cell, place.astype(np.float32)
 
 
-def _crop_fade() -> Array:
-    """[GRID, GRID] 1, falling to 0 at the left, right and bottom edges of the crop."""
-    edge = (np.arange(GRID) + 0.5) / GRID
-    sides = smoothstep(0, CROP_FADE, np.minimum(edge, 1 - edge))
-    return (sides[None, :] * smoothstep(0, CROP_FADE, 1 - edge)[:, None]).astype(np.float32)
+def crop_fade(valid: NDArray[np.bool_]) -> Array:
+    """[GRID, GRID] 1, falling to 0 where the photo ends at the left, right and bottom of the crop."""
+    inside = resize(valid.astype(np.float32), GRID) > 0.99
+    inside = np.pad(inside, ((0, 1), (1, 1)))  # nothing is missing above
+    inside[: 1 + inside.any(1).argmax()] |= inside.any(0)
+    return smoothstep(0, CROP_FADE * GRID, inside_distance(inside)[:-1, 1:-1])
 
 
 def _frames(view: HeadView, right: Array, down: Array) -> Array:

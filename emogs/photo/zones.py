@@ -43,7 +43,7 @@ def find_zones(template: HeadTemplate) -> Zones:
 
     behind = ear_z - 0.35 * (ear_z - back_z)
     depths = np.array([back_z, behind, ear_z - 0.002, 0.5 * (ear_z + brow_z), brow_z])
-    heights = np.array([mouth, nose_base, brow + 0.25 * third, brow + 0.55 * third, brow + 0.95 * third])
+    heights = np.array([mouth, nose_base, brow, brow + 0.4 * third, brow + 0.95 * third])
     scalp = smoothstep(-0.006, 0.006, y - np.interp(z, depths, heights))
     scalp *= 1 - smoothstep(0.004, 0.008, x - ear_x) * smoothstep(-0.02, 0, brow + 0.4 * third - y) * (z > behind)
 
