@@ -2,8 +2,22 @@
 
 from importlib.metadata import version
 
+from emogs.cameras import Cameras, look_at, pinhole
+from emogs.gaussians import EmotionBasis, Gaussians, Rig
 from emogs.ops.norm import emotion_norm
+from emogs.rasterize import RasterSettings, Rendering, rasterize
 
-__all__ = ["emotion_norm"]
+__all__ = [
+    "Cameras",
+    "EmotionBasis",
+    "Gaussians",
+    "RasterSettings",
+    "Rendering",
+    "Rig",
+    "emotion_norm",
+    "look_at",
+    "pinhole",
+    "rasterize",
+]
 
 __version__ = version("emogs")

@@ -1,0 +1,93 @@
+// The shape contract of the projection stage: modulate by emotion, carry by the rig, project, evaluate colours.
+// P batch elements, C cameras, N Gaussians, D output channels, S harmonics, K basis components, F faces. Inputs have
+// rows of their own, G for Gaussians, V cameras, E emotions and R rigs; `rows` says which of each a batch element uses.
+#pragma once
+
+#include <stdint.h>
+
+#include "common/isa.h"
+#include "common/launch.h"
+
+namespace emogs {
+
+template <class T>
+struct ProjectForward : Launch {
+  int64_t batch, cameras, count, channels, harmonics, components, faces;  // P, C, N, D, S (0: plain colours), K, F
+  int width, height;
+  double alpha_cut, blur, near, far;
+  const int32_t* rows;  // [4, P] row of the Gaussians, cameras, emotion and rig of a batch element
+
+  const T* means;      // [G, N, 3] world or face coordinates
+  const T* quats;      // [G, N, 4] wxyz, any norm but zero
+  const T* scales;     // [G, N, 3]
+  const T* opacities;  // [G, N]
+  const T* colors;     // [G, N, D], or harmonics [G, N, S, 3]
+  const T* viewmats;   // [V, C, 4, 4] world to camera
+  const T* Ks;         // [V, C, 3, 3] pixels
+
+  const T* emotion;                // [E, K] or null; every basis field may be null too
+  const T* basis_means;            // [K, N, 3]
+  const T* basis_rotations;        // [K, N, 3] radians
+  const T* basis_log_scales;       // [K, N, 3]
+  const T* basis_logit_opacities;  // [K, N]
+  const T* basis_colors;           // [K, N, D], or [K, N, 3] added to the first harmonic
+  const int32_t* binding;          // [N] face of each Gaussian, or null
+  const T* frames;                 // [R, F, 8] quaternion wxyz, translation, scale
+
+  T* splats;        // [P, C, N, 8] out: math/splat.h's Splat
+  T* splat_colors;  // [P, C, N, D] out; zero where culled
+  int64_t* culled;  // [P, C, 2] out: Gaussians outside the view or too faint, and non-finite ones; must come zeroed
+
+  template <class Reader>
+  void visit(Reader& field) {
+    field("batch", batch), field("cameras", cameras), field("count", count), field("channels", channels);
+    field("harmonics", harmonics), field("components", components), field("faces", faces);
+    field("width", width), field("height", height);
+    field("alpha_cut", alpha_cut), field("blur", blur), field("near", near), field("far", far);
+    field("rows", rows);
+    field("means", means), field("quats", quats), field("scales", scales), field("opacities", opacities);
+    field("colors", colors), field("viewmats", viewmats), field("Ks", Ks);
+    field("emotion", emotion), field("basis_means", basis_means), field("basis_rotations", basis_rotations);
+    field("basis_log_scales", basis_log_scales), field("basis_logit_opacities", basis_logit_opacities);
+    field("basis_colors", basis_colors), field("binding", binding), field("frames", frames);
+    field("splats", splats), field("splat_colors", splat_colors), field("culled", culled);
+  }
+};
+
+// Sums over Gaussians (cameras, emotion) are made per slice of Gaussians and then over slices in order, so that neither
+// the thread count nor the schedule can show. `culled` and `splat_colors` are not read.
+template <class T>
+struct ProjectBackward : ProjectForward<T> {
+  int64_t slices;              // Q
+  const T* grad_splats;        // [P, C, N, 8]; the last field is not read
+  const T* grad_splat_colors;  // [P, C, N, D]
+  T* camera_sums;              // [Q, P, C, 19] scratch, or null if no camera gradient is wanted
+  T* emotion_sums;             // [Q, P, K] scratch, or null if no emotion gradient is wanted
+  T* frame_parts;              // [P, N, 8] scratch, or null if no frame gradient is wanted
+  int64_t* face_lists;         // [F + 1 + N] scratch with frame_parts
+
+  // All out, all come zeroed; null where not wanted. Shapes as of what they are the gradients of.
+  T *grad_means, *grad_quats, *grad_scales, *grad_opacities, *grad_colors, *grad_viewmats, *grad_Ks, *grad_emotion;
+  T *grad_basis_means, *grad_basis_rotations, *grad_basis_log_scales, *grad_basis_logit_opacities, *grad_basis_colors;
+  T* grad_frames;
+
+  template <class Reader>
+  void visit(Reader& field) {
+    ProjectForward<T>::visit(field);
+    field("slices", slices), field("grad_splats", grad_splats), field("grad_splat_colors", grad_splat_colors);
+    field("camera_sums", camera_sums), field("emotion_sums", emotion_sums), field("frame_parts", frame_parts);
+    field("face_lists", face_lists);
+    field("grad_means", grad_means), field("grad_quats", grad_quats), field("grad_scales", grad_scales);
+    field("grad_opacities", grad_opacities), field("grad_colors", grad_colors);
+    field("grad_viewmats", grad_viewmats), field("grad_Ks", grad_Ks), field("grad_emotion", grad_emotion);
+    field("grad_basis_means", grad_basis_means), field("grad_basis_rotations", grad_basis_rotations);
+    field("grad_basis_log_scales", grad_basis_log_scales);
+    field("grad_basis_logit_opacities", grad_basis_logit_opacities);
+    field("grad_basis_colors", grad_basis_colors), field("grad_frames", grad_frames);
+  }
+};
+
+EMOGS_CPU_KERNEL(void, project_gaussians_forward, ProjectForward)
+EMOGS_CPU_KERNEL(void, project_gaussians_backward, ProjectBackward)
+
+}  // namespace emogs

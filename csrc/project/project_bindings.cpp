@@ -1,0 +1,14 @@
+#include "common/registry.h"
+#include "project/project.h"
+
+namespace emogs {
+
+static const Operation forward = operation<ProjectForward>(
+    "project_gaussians_forward", on_cpu<float, double>([](const auto& p) { project_gaussians_forward_cpu(p); }),
+    on_cuda<>([](const auto&) {}));
+
+static const Operation backward = operation<ProjectBackward>(
+    "project_gaussians_backward", on_cpu<float, double>([](const auto& p) { project_gaussians_backward_cpu(p); }),
+    on_cuda<>([](const auto&) {}));
+
+}  // namespace emogs

@@ -1,0 +1,94 @@
+"""Cameras, in the conventions of OpenCV: x right, y down, z forward, pixel centres at +0.5."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from emogs.ops.checks import Arguments
+
+CameraModel = Literal["pinhole", "ortho", "fisheye"]
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """C cameras of one image size, with any leading batch.
+
+    Raises:
+        TypeError, ValueError: an argument does not fit; the message says how.
+
+    >>> camera = Cameras(look_at((0, 0, 1), (0, 0, 0))[None], pinhole(64, 64, field_of_view=40)[None], 64, 64)
+    >>> camera.count
+    1
+    """
+
+    viewmats: Tensor
+    """[..., C, 4, 4] world to camera, any affine map; gradients flow to it."""
+    Ks: Tensor
+    """[..., C, 3, 3] intrinsics in pixels, of which fx, fy, cx, cy are read; gradients flow to them."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    model: CameraModel = "pinhole"
+    """How points reach the image; only "pinhole" can be rasterized yet."""
+
+    def __post_init__(self) -> None:
+        arguments = Arguments("Cameras")
+        arguments.check("viewmats", self.viewmats, "... C 4 4")
+        arguments.check("Ks", self.Ks, "... C 3 3")
+        if self.Ks.dtype != self.viewmats.dtype:
+            raise TypeError(f"Cameras: Ks must be {self.viewmats.dtype} like viewmats, got {self.Ks.dtype}")
+        if self.Ks.shape[:-3] != self.batch:
+            raise arguments.fail(
+                "Ks", f"[{', '.join(map(str, self.batch))}, C, 3, 3] like viewmats", list(self.Ks.shape)
+            )
+        for name in ("width", "height"):
+            size = getattr(self, name)
+            if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= 16384:
+                raise arguments.fail(name, "an int from 1 to 16384", repr(size))
+        if self.model not in get_args(CameraModel):
+            raise arguments.fail("model", " or ".join(map(repr, get_args(CameraModel))), repr(self.model))
+
+    @property
+    def count(self) -> int:
+        """C."""
+        return self.viewmats.shape[-3]
+
+    @property
+    def batch(self) -> torch.Size:
+        """The leading sizes."""
+        return self.viewmats.shape[:-3]
+
+
+def look_at(eye: object, target: object, up: object = (0.0, 1.0, 0.0)) -> Tensor:
+    """View matrix [..., 4, 4] of an upright camera at `eye` that looks at `target`, both [..., 3] in world units.
+
+    >>> look_at((0.0, 0.0, 2.0), (0.0, 0.0, 0.0))[:3, 3]  # the world's origin is two units in front
+    tensor([0., 0., 2.])
+    """
+    eye, target, up = (
+        torch.as_tensor(v, dtype=None if isinstance(v, Tensor) else torch.float32) for v in (eye, target, up)
+    )
+    forward = torch.nn.functional.normalize(target - eye, dim=-1)
+    right = torch.nn.functional.normalize(torch.linalg.cross(forward, up.expand_as(forward)), dim=-1)
+    rotation = torch.stack([right, torch.linalg.cross(forward, right), forward], -2)
+    view = torch.zeros(*rotation.shape[:-2], 4, 4, dtype=rotation.dtype, device=rotation.device)
+    view[..., :3, :3] = rotation
+    view[..., :3, 3] = -(rotation @ eye[..., None])[..., 0] + 0.0  # no negative zeros
+    view[..., 3, 3] = 1
+    return view
+
+
+def pinhole(width: int, height: int, field_of_view: float) -> Tensor:
+    """Intrinsics [3, 3] of square pixels and a centred axis; `field_of_view` is vertical, degrees.
+
+    >>> pinhole(64, 48, field_of_view=90)[:2]
+    tensor([[24.,  0., 32.],
+            [ 0., 24., 24.]])
+    """
+    focal = 0.5 * height / float(torch.tan(torch.deg2rad(torch.tensor(field_of_view / 2.0, dtype=torch.float64))))
+    return torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])

@@ -1,0 +1,284 @@
+"""Projection: emotion, rig, camera and harmonics turn Gaussians into splats, in one pass that reads each Gaussian once.
+
+The torch operations are `emogs::project_gaussians` and its backward; the arithmetic is in csrc/math (emotion.h, rig.h,
+camera.h, splat.h, sh.h).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from emogs.ops.checks import Arguments
+from emogs.ops.native import _C, launch
+from emogs.ops.scene import SCHEMA, Scene, broadcast_rows
+from emogs.ops.settings import RasterSettings
+
+if TYPE_CHECKING:
+    from emogs.cameras import Cameras
+    from emogs.gaussians import EmotionBasis, Gaussians, Rig
+
+SPLAT_SIZE = 8
+_SLICE = (
+    2048  # Gaussians whose part in a camera's or an emotion's gradient is summed in one go; never from the thread count
+)
+_CAMERA_SUMS = 19
+
+
+@dataclass(frozen=True)
+class Splats:
+    """Gaussians as C cameras see them: [..., C, N, 8] records of one cache line half, and colours [..., C, N, D].
+
+    Culled splats are all zeros. Gradients flow through both tensors, except to the reach.
+    """
+
+    records: Tensor
+    """[..., C, N, 8] x, y (pixels), conic a, b, c (1/pixels^2), opacity, depth (camera-space z), reach_y."""
+    colors: Tensor
+    """[..., C, N, D]."""
+    outside: Tensor
+    """[..., C] int64: how many were culled for depth, for lying outside the image or for being too faint anywhere."""
+    non_finite: Tensor
+    """[..., C] int64: how many were culled for infinities or NaN (a zero quaternion makes some)."""
+
+    @property
+    def means(self) -> Tensor:
+        """[..., C, N, 2] pixels."""
+        return self.records[..., 0:2]
+
+    @property
+    def conics(self) -> Tensor:
+        """[..., C, N, 3] inverse covariance xx, xy, yy, 1/pixels^2."""
+        return self.records[..., 2:5]
+
+    @property
+    def opacities(self) -> Tensor:
+        """[..., C, N] after the emotion."""
+        return self.records[..., 5]
+
+    @property
+    def depths(self) -> Tensor:
+        """[..., C, N] camera-space z."""
+        return self.records[..., 6]
+
+    @property
+    def radii(self) -> Tensor:
+        """[..., C, N, 2] half width and half height, pixels, of the ellipse outside which alpha is below the cut; 0 if culled."""
+        reach = self.records[..., 7].detach()
+        visible = reach > 0
+        a, c = (torch.where(visible, self.records[..., k].detach(), 1) for k in (2, 4))
+        return torch.stack([reach * (c / a).sqrt(), reach], -1)
+
+
+def project_gaussians(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    *,
+    emotion: Tensor | None = None,
+    basis: EmotionBasis | None = None,
+    rig: Rig | None = None,
+    settings: RasterSettings = RasterSettings(),
+) -> Splats:
+    """The first stage of `emogs.rasterize`, with its arguments: modulate, carry by the rig, project, evaluate colours.
+
+    A Gaussian mean p = V mean projects to the pixel (fx x/z + cx, fy y/z + cy); its covariance goes through the Jacobian
+    there (EWA splatting) and gets `settings.blur` on both axes.
+
+    >>> from emogs import Cameras, Gaussians, look_at, pinhole
+    >>> one = Gaussians(torch.zeros(1, 3), torch.eye(4)[:1], torch.ones(1, 3), torch.ones(1), colors=torch.ones(1, 3))
+    >>> camera = Cameras(look_at((0, 0, 4.0), (0, 0, 0.0))[None], pinhole(64, 64, 40)[None], 64, 64)
+    >>> project_gaussians(one, camera).means
+    tensor([[[32., 32.]]])
+    """
+    scene = make_scene("project_gaussians", gaussians, cameras, emotion, basis, rig)
+    return Splats(*torch.ops.emogs.project_gaussians(*scene, settings.projection))
+
+
+def make_scene(
+    function: str,
+    gaussians: Gaussians,
+    cameras: Cameras,
+    emotion: Tensor | None,
+    basis: EmotionBasis | None,
+    rig: Rig | None,
+) -> Scene:
+    """Checks that the arguments of `function` fit each other (each was checked alone when it was made), and lines them up."""
+    arguments = Arguments(function)
+    arguments.check("gaussians.means", gaussians.means, "... N 3")
+    dtype = (gaussians.means.dtype,)
+    if gaussians.means.device.type != "cpu":
+        raise arguments.fail(
+            "gaussians", "on the CPU, where all kernels of this release are", f"on {gaussians.means.device}"
+        )
+    arguments.check("cameras.viewmats", cameras.viewmats, "... C 4 4", dtype)
+    if cameras.model != "pinhole":
+        raise arguments.fail("cameras.model", '"pinhole", the only one that can be rasterized yet', repr(cameras.model))
+    fields = [None] * 5
+    if emotion is not None:
+        if basis is None:
+            raise arguments.fail("basis", "given where emotion is", "None")
+        arguments.check("emotion", emotion, "... K", dtype)
+        channels = "3" if gaussians.colors is None else "D"
+        shapes = {"means": "K N 3", "rotations": "K N 3", "log_scales": "K N 3", "logit_opacities": "K N"}
+        shapes["colors"] = f"K N {channels}"
+        if gaussians.colors is not None:
+            arguments.check("gaussians.colors", gaussians.colors, "... N D", dtype)
+        for name, value in basis.given().items():
+            arguments.check(f"basis.{name}", value, shapes[name], dtype)
+        fields = [getattr(basis, name) for name in shapes]
+    if rig is not None:
+        arguments.check("rig.binding", rig.binding, "N", (torch.int32,))
+        arguments.check("rig.frames", rig.frames, "... F 8", dtype)
+    scene = Scene(
+        gaussians.means,
+        gaussians.quats,
+        gaussians.scales,
+        gaussians.opacities,
+        gaussians.sh if gaussians.colors is None else gaussians.colors,
+        cameras.viewmats,
+        cameras.Ks,
+        emotion,
+        *fields,
+        None if rig is None else rig.binding,
+        None if rig is None else rig.frames,
+        gaussians.colors is None,
+        cameras.width,
+        cameras.height,
+    )
+    try:
+        _ = scene.batch
+    except RuntimeError:
+        names = ("gaussians", "cameras", "emotion", "rig")
+        sizes = ", ".join(f"{name} {list(batch)}" for name, batch in zip(names, scene.batches, strict=True))
+        raise ValueError(f"{function}: leading sizes must broadcast, got {sizes}") from None
+    return scene
+
+
+torch.library.define(
+    "emogs::project_gaussians",
+    f"({SCHEMA}, float[] settings) -> (Tensor records, Tensor colors, Tensor outside, Tensor non_finite)",
+)
+torch.library.define(
+    "emogs::project_gaussians_backward",
+    f"({SCHEMA}, float[] settings, Tensor records, Tensor grad_records, Tensor grad_colors, bool[] needed) -> Tensor[]",
+)
+
+
+@torch.library.impl("emogs::project_gaussians", "cpu")
+def _forward(*args):
+    scene, settings = Scene(*args[:-1]), args[-1]
+    records = scene.means.new_empty((*scene.images, scene.count, SPLAT_SIZE))
+    colors = scene.means.new_empty((*scene.images, scene.count, scene.channels))
+    culled = torch.zeros((*scene.images, 2), dtype=torch.int64)
+    _C.project_gaussians_forward(**_common(scene, settings), splats=records, splat_colors=colors, culled=culled)
+    return records, colors, culled[..., 0].clone(), culled[..., 1].clone()
+
+
+@torch.library.register_fake("emogs::project_gaussians")
+def _forward_fake(*args):
+    scene = Scene(*args[:-1])
+    records = scene.means.new_empty((*scene.images, scene.count, SPLAT_SIZE))
+    colors = scene.means.new_empty((*scene.images, scene.count, scene.channels))
+    counts = [scene.means.new_empty(scene.images, dtype=torch.int64) for _ in range(2)]
+    return records, colors, *counts
+
+
+@torch.library.impl("emogs::project_gaussians_backward", "cpu")
+def _backward(*args):
+    scene, (settings, records, grad_records, grad_colors, needed) = Scene(*args[:18]), args[18:]
+    grads = dict(zip(Scene._fields, _empty_gradients(scene, needed, torch.zeros), strict=False))
+    elements, cameras = scene.batch.numel(), scene.images[-1]
+    slices = max(1, -(-scene.count // _SLICE))
+    cameras_too = grads["viewmats"] is not None or grads["Ks"] is not None
+    if cameras_too:
+        for name in ("viewmats", "Ks"):  # they come together
+            grads[name] = torch.zeros_like(getattr(scene, name), memory_format=torch.contiguous_format)
+    zeros = scene.means.new_zeros
+    faces = scene.frames.shape[-2] if scene.frames is not None else 0
+    with_frames = grads["frames"] is not None
+    _C.project_gaussians_backward(
+        **_common(scene, settings),
+        splats=records.contiguous(),
+        splat_colors=None,
+        culled=None,
+        slices=slices,
+        grad_splats=grad_records.contiguous(),
+        grad_splat_colors=grad_colors.contiguous(),
+        camera_sums=zeros((slices, elements, cameras, _CAMERA_SUMS)) if cameras_too else None,
+        emotion_sums=zeros((slices, elements, scene.emotion.shape[-1])) if grads["emotion"] is not None else None,
+        frame_parts=zeros((elements, scene.count, 8)) if with_frames else None,
+        face_lists=torch.empty(faces + 1 + scene.count, dtype=torch.int64) if with_frames else None,
+        **{f"grad_{name}": grads[name] for name in Scene._fields[:15] if name != "binding"},
+    )
+    empty = scene.means.new_empty(0)
+    return [empty.clone() if not n else grads[name] for name, n in zip(Scene._fields, needed, strict=False)]
+
+
+@torch.library.register_fake("emogs::project_gaussians_backward")
+def _backward_fake(*args):
+    scene, needed = Scene(*args[:18]), args[-1]
+    grads = _empty_gradients(scene, needed, torch.empty)
+    return [scene.means.new_empty(0) if grad is None else grad for grad in grads]
+
+
+def _empty_gradients(scene: Scene, needed, make) -> list[Tensor | None]:
+    """Of the scene's 15 tensors, in order; None where not needed."""
+    return [
+        make(tensor.shape, dtype=tensor.dtype, device=tensor.device) if n else None
+        for tensor, n in zip(scene.tensors, needed, strict=True)
+    ]
+
+
+def _save(ctx, inputs, output):
+    ctx.save_for_backward(*inputs[:15], output[0])
+    ctx.rest = inputs[15:]
+    ctx.mark_non_differentiable(output[2], output[3])
+
+
+def _differentiate(ctx, grad_records, grad_colors, *_):
+    *tensors, records = ctx.saved_tensors
+    return *scene_gradients(ctx, tensors, ctx.rest, records, grad_records, grad_colors), None
+
+
+def scene_gradients(ctx, tensors, rest, records, grad_records, grad_colors) -> list[Tensor | None]:
+    """Gradients of the 18 scene arguments; those not needed are None. `rest` is sh, width, height and the settings."""
+    needed = [bool(n) for n in ctx.needs_input_grad[:15]]
+    grads = torch.ops.emogs.project_gaussians_backward(*tensors, *rest, records, grad_records, grad_colors, needed)
+    return [grad if n else None for grad, n in zip(grads, needed, strict=True)] + [None] * 3
+
+
+def _refuse_second_derivative(ctx, *grads):
+    raise NotImplementedError("project_gaussians: second derivatives are not supported")
+
+
+torch.library.register_autograd("emogs::project_gaussians", _differentiate, setup_context=_save)
+torch.library.register_autograd("emogs::project_gaussians_backward", _refuse_second_derivative)
+
+
+def _common(scene: Scene, settings: list[float]) -> dict[str, object]:
+    alpha_cut, blur, near, far = settings
+    tensors = {
+        name: None if tensor is None else tensor.contiguous()
+        for name, tensor in zip(Scene._fields, scene.tensors, strict=False)
+    }
+    return {
+        **launch(scene.means),
+        **tensors,
+        "batch": scene.batch.numel(),
+        "cameras": scene.images[-1],
+        "count": scene.count,
+        "channels": scene.channels,
+        "harmonics": scene.colors.shape[-2] if scene.sh else 0,
+        "components": 0 if scene.emotion is None else scene.emotion.shape[-1],
+        "faces": 0 if scene.frames is None else scene.frames.shape[-2],
+        "width": scene.width,
+        "height": scene.height,
+        "alpha_cut": alpha_cut,
+        "blur": blur,
+        "near": near,
+        "far": far,
+        "rows": broadcast_rows(scene.batches),
+    }

@@ -1,0 +1,56 @@
+"""What the rasterizer's stages can be told, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DepthMode = Literal["none", "accumulated", "expected"]
+
+
+@dataclass(frozen=True)
+class RasterSettings:
+    """Settings of `emogs.rasterize`; the defaults draw what gsplat 1.5.3 draws.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    alpha_cut: float = 1.0 / 255.0
+    """A splat does not touch pixels where its alpha is below this; in (0, 1]."""
+    alpha_ceiling: float = 0.999
+    """Larger alphas are set to this, without a gradient; in (0, 1)."""
+    transmittance_stop: float = 1e-4
+    """A splat that would leave a pixel this much transmittance or less is left out and ends the pixel; in [0, 1)."""
+    blur: float = 0.3
+    """Variance added to both screen axes of a splat, pixels squared: keeps thin splats visible."""
+    near: float = 0.01
+    """Gaussians nearer than this camera-space depth are culled."""
+    far: float = 1e10
+    """Gaussians farther than this camera-space depth are culled."""
+    depth: DepthMode = "accumulated"
+    """`Rendering.depths`: sums of weight times depth, those divided by alpha ("expected"), or nothing."""
+
+    def __post_init__(self) -> None:
+        ranges = {
+            "alpha_cut": ("in (0, 1]", 0 < self.alpha_cut <= 1),
+            "alpha_ceiling": ("in (0, 1)", 0 < self.alpha_ceiling < 1),
+            "transmittance_stop": ("in [0, 1)", 0 <= self.transmittance_stop < 1),
+            "blur": ("at least 0", 0 <= self.blur < float("inf")),
+            "near": ("a number above 0", 0 < self.near < float("inf")),
+            "far": ("above near", self.near < self.far < float("inf")),
+            "depth": ('"none", "accumulated" or "expected"', self.depth in ("none", "accumulated", "expected")),
+        }
+        for name, (expected, fits) in ranges.items():
+            if not fits:
+                raise ValueError(f"RasterSettings: {name} must be {expected}, got {getattr(self, name)!r}")
+
+    @property
+    def projection(self) -> list[float]:
+        """What `emogs::project_gaussians` takes: alpha_cut, blur, near, far."""
+        return [self.alpha_cut, self.blur, self.near, self.far]
+
+    @property
+    def blending(self) -> list[float]:
+        """What `emogs::blend_tiles` takes: alpha_cut, alpha_ceiling, transmittance_stop."""
+        return [self.alpha_cut, self.alpha_ceiling, self.transmittance_stop]
