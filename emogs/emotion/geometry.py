@@ -52,11 +52,11 @@ class GeometryPath(nn.Module):
         channels = len(ARKIT_NAMES)
         anchors = anchor_codes().double()
         components = torch.linalg.solve(psi(anchors), expression_from_emotion(anchors))
-        self.mean = nn.Parameter(components.T.float().contiguous())
-        self.personal = nn.Parameter(torch.zeros(channels, style))
-        self.spread = nn.Parameter(torch.zeros(channels, _WIDTH))
-        self.neutral: Tensor
-        self.mask: Tensor
+        self.mean = nn.Parameter(components.T.float().contiguous())  # M [52, 35]
+        self.personal = nn.Parameter(torch.zeros(channels, style))  # A [52, style]
+        self.spread = nn.Parameter(torch.zeros(channels, _WIDTH))  # L [52, 35]
+        self.neutral: Tensor  # p0 [52], the mean of neutral speech
+        self.mask: Tensor  # m [52], 0 for gaze and blinks
         self.register_buffer("neutral", torch.zeros(channels))
         self.register_buffer("mask", torch.tensor([float(name not in UNTOUCHED) for name in ARKIT_NAMES]))
 
