@@ -104,7 +104,7 @@ def emotion_norm_reference(
     return y if residual is None else (y, hidden)
 
 
-def _check(x, scale, shift, weight, bias, kind, eps, residual, gate, region) -> None:  # type: ignore[no-untyped-def]
+def _check(x, scale, shift, weight, bias, kind, eps, residual, gate, region):
     arguments = Arguments("emotion_norm")
     floats = FLOATS + HALVES
     arguments.check("x", x, "B T C", floats)

@@ -1,0 +1,67 @@
+"""The native module: what it exports, which instruction set it takes, and what it says when something is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from emogs.ops.native import _C, launch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("isa", _C.supported_isas())
+def test_environment_forces_an_instruction_set(isa):
+    run = run_python("from emogs.ops.native import _C; print(_C.isa_in_use())", EMOGS_ISA=isa)
+    assert run.stdout.strip() == isa
+
+
+def test_unknown_instruction_set_is_an_error():
+    run = run_python("from emogs.ops.native import _C; _C.isa_in_use()", EMOGS_ISA="v9")
+    assert "EMOGS_ISA: instruction set 'v9' cannot run here; available: baseline" in run.stderr
+
+
+def test_missing_module_names_the_command_that_builds_it():
+    run = run_python("import sys; sys.modules['emogs._C'] = None; import emogs")
+    assert run.returncode != 0 and "pip install ." in run.stderr
+
+
+@pytest.mark.skipif(_C.cuda_architectures is not None, reason="this build has a CUDA backend")
+def test_missing_backend_names_the_command_that_builds_it():
+    arguments = launch(torch.zeros(1)) | {"device": 0}
+    with pytest.raises(RuntimeError, match="no CUDA backend; rebuild with `EMOGS_CUDA=on pip install"):
+        _C.emotion_norm_forward(**arguments)
+
+
+def test_arguments_of_native_operations_are_checked():
+    with pytest.raises(TypeError, match="emotion_norm_forward: batch is missing"):
+        _C.emotion_norm_forward(**launch(torch.zeros(1)))
+    with pytest.raises(TypeError, match="emotion_norm_forward: batch must be an integer"):
+        _C.emotion_norm_forward(**launch(torch.zeros(1)), batch="two")
+    with pytest.raises(ValueError, match="emotion_norm_forward: no CPU kernel for int8"):
+        _C.emotion_norm_forward(**launch(torch.zeros(1), torch.int8))
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm")
+def test_instruction_sets_share_no_symbols():
+    """A weak symbol outside a set's namespace could be linked from any of them, and crash older machines."""
+    objects = list(ROOT.glob("build/cmake-*/CMakeFiles/cpu_*.dir/**/*.o"))
+    if not objects:
+        pytest.skip("no build folder: the module was not built in this checkout")
+    for path in objects:
+        isa = path.relative_to(ROOT).parts[3].removeprefix("cpu_").removesuffix(".dir")
+        symbols = subprocess.run(["nm", "--defined-only", "--extern-only", path], capture_output=True, text=True).stdout
+        for line in symbols.splitlines():
+            name = line.split()[-1]
+            namespace = f"N5emogs{len(isa)}{isa}"
+            assert namespace in name, f"{path.name} ({isa}) exports {name}"
