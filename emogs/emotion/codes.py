@@ -14,6 +14,7 @@ from torch import Tensor
 from .tables import EMOTIONS, EmotionTables, default_tables
 
 _FIRST, _SECOND = torch.combinations(torch.arange(len(EMOTIONS))).unbind(1)
+_ROUNDING = 1e-6  # of a sum of shares that is meant to be 1
 
 
 def parse_emotion(text: str, tables: EmotionTables | None = None) -> Tensor:
@@ -48,10 +49,10 @@ def parse_emotion(text: str, tables: EmotionTables | None = None) -> Tensor:
             code += intensity * tables.compound_mixes[tables.compounds.index(name)]
         elif name != "neutral":
             code[EMOTIONS.index(name)] += intensity
-    if code.amax() > 1:
+    if code.amax() > 1 + _ROUNDING:
         worst = int(code.argmax())
         raise ValueError(f"emotion {text!r}: {EMOTIONS[worst]} adds up to {code[worst]:g}, more than 1")
-    return code
+    return code.clamp_max(1)
 
 
 def format_emotion(code: Tensor) -> str:
