@@ -4,6 +4,7 @@ PHOTO ?= astronaut
 EMOTION ?= happy=0.8
 OUT ?= out/demo
 
+BUILD_REQUIREMENTS := 'setuptools>=77' 'pybind11>=3.0' 'cmake>=3.26' ninja  # as in pyproject.toml
 PIP := .venv/bin/python -m pip
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -33,7 +34,7 @@ build: .venv/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x .venv/bin/python || python3 -m venv .venv
-	$(PIP) install --quiet --constraint constraints.txt setuptools pybind11 cmake ninja
+	$(PIP) install --quiet --constraint constraints.txt $(BUILD_REQUIREMENTS)
 	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	touch $@
 
