@@ -19,7 +19,8 @@ class Gaussians:
     Raises:
         TypeError, ValueError: a tensor does not fit the others; the message says how.
 
-    >>> cloud = Gaussians(torch.zeros(5, 3), torch.eye(4)[[0] * 5], torch.ones(5, 3), torch.ones(5), colors=torch.rand(5, 3))
+    >>> quats = torch.tensor([1.0, 0, 0, 0]).repeat(5, 1)
+    >>> cloud = Gaussians(torch.zeros(5, 3), quats, torch.ones(5, 3), torch.ones(5), colors=torch.rand(5, 3))
     >>> cloud.count, cloud.batch
     (5, torch.Size([]))
     """
@@ -71,9 +72,12 @@ class Gaussians:
 class EmotionBasis:
     """How each of K components changes N Gaussians at weight one; a field that is None changes nothing.
 
-    Components add up before they act: with weights e, `mean + sum_k e_k dmean_k`, `quat * exp(1/2 sum_k e_k drotation_k)`,
-    `scale * exp(sum_k e_k dlog_scale_k)`, `sigmoid(logit(opacity) + sum_k e_k dlogit_k)` and `colour + sum_k e_k dcolour_k`.
-    With a rig, all of it happens in the face's coordinates. Components may be emotions, correctives or articulation alike.
+    Components add up before they act. With weights e_k and sums over k:
+
+        mean + sum e_k dmean_k, quat * exp(1/2 sum e_k drotation_k), scale * exp(sum e_k dlog_scale_k),
+        sigmoid(logit(opacity) + sum e_k dlogit_k), colour + sum e_k dcolour_k
+
+    With a rig, all of it happens in the face's coordinates. Components may be emotions, correctives or articulation.
 
     Raises:
         TypeError, ValueError: a tensor does not fit the others; the message says how.
@@ -125,7 +129,8 @@ class EmotionBasis:
 
 @dataclass(frozen=True)
 class Rig:
-    """Binds each Gaussian to a face: with the face's rotation R, translation t and scale s (see `emogs.ops.rig_frames`),
+    """Binds each Gaussian to a face of rotation R (quaternion q), translation t and scale s (`emogs.ops.rig_frames`).
+
     `mean = s R mean_i + t`, `quat = q * quat_i`, `scale = s scale_i`; harmonics turn with the face too.
 
     Raises:

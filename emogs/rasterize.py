@@ -1,21 +1,21 @@
 """Gaussians to images: `rasterize`, the one call that a renderer or a training loop needs.
 
-It crosses into torch as one operation, `emogs::rasterize`, made of the three stages that `emogs.ops` also offers singly.
+It crosses into torch as one operation, `emogs::rasterize` (ops/raster.py), made of the three stages that `emogs.ops`
+offers singly.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from emogs.cameras import Cameras
 from emogs.gaussians import EmotionBasis, Gaussians, Rig
 from emogs.ops.blend import expand_background, finish_depth
 from emogs.ops.checks import Arguments
-from emogs.ops.project import Splats, make_scene, scene_gradients
-from emogs.ops.scene import SCHEMA
+from emogs.ops.project import Splats, make_scene
+from emogs.ops.raster import rasterize_scene
 from emogs.ops.settings import RasterSettings
 from emogs.ops.tiles import Tiles
 
@@ -58,8 +58,8 @@ def rasterize(
     """Renders Gaussians, under an emotion and carried by a rig, with every camera.
 
     Leading sizes broadcast: one cloud with `emotion [B, K]` and C cameras gives images [B, C, H, W, D]. The emotion is
-    applied while projecting: no modulated copy of the Gaussians is made, and basis components whose weights are all zero
-    are not read. A zero emotion draws exactly what no emotion draws. Results do not depend on the number of threads.
+    applied while projecting: no modulated copy of the Gaussians is made, and basis components whose weights are all
+    zero are not read. A zero emotion draws exactly what no emotion draws. Results do not depend on the thread count.
     Gradients flow to Gaussians, basis, emotion, frames, background, view matrices and intrinsics.
 
     Args:
@@ -78,63 +78,16 @@ def rasterize(
     Method: 3D Gaussian splatting (Kerbl et al. 2023) by EWA projection, with gsplat 1.5.3's conventions and defaults.
 
     >>> import emogs
-    >>> cloud = emogs.Gaussians(torch.zeros(1, 3), torch.eye(4)[:1], torch.ones(1, 3), torch.ones(1), colors=torch.ones(1, 3))
+    >>> origin, upright, ones = torch.zeros(1, 3), torch.tensor([[1.0, 0, 0, 0]]), torch.ones(1, 3)
+    >>> cloud = emogs.Gaussians(origin, upright, scales=ones, opacities=ones[:, 0], colors=ones)
     >>> camera = emogs.Cameras(emogs.look_at((0, 0, 4.0), (0, 0, 0.0))[None], emogs.pinhole(64, 48, 40)[None], 64, 48)
     >>> darker = emogs.EmotionBasis(colors=-torch.ones(1, 1, 3))
     >>> emogs.rasterize(cloud, camera, emotion=torch.tensor([[0.0], [0.5]]), basis=darker).colors[:, 0, 24, 32, 0]
-    tensor([0.9922, 0.4961])
+    tensor([0.9990, 0.4995])
     """
     scene = make_scene("rasterize", gaussians, cameras, emotion, basis, rig)
     background = expand_background(Arguments("rasterize"), background, scene.images, scene.colors)
-    out = torch.ops.emogs.rasterize(
-        *scene, background, settings.projection, settings.blending, settings.depth != "none"
-    )
+    out = rasterize_scene(scene, background, settings)
     colors, alphas, depths, records, splat_colors, outside, non_finite, offsets, ids, _, _ = out
     info = RasterInfo(Splats(records, splat_colors, outside, non_finite), Tiles(offsets, ids))
     return Rendering(colors, alphas, finish_depth(depths, alphas, settings), info)
-
-
-torch.library.define(
-    "emogs::rasterize",
-    f"({SCHEMA}, Tensor? background, float[] projection, float[] blending, bool depth) -> "
-    "(Tensor colors, Tensor alphas, Tensor depths, Tensor records, Tensor splat_colors, Tensor outside, Tensor non_finite, "
-    "Tensor offsets, Tensor ids, Tensor transmittances, Tensor last)",
-)
-
-
-def _forward(*args):
-    scene, (background, projection, blending, depth) = args[:18], args[18:]
-    width, height = scene[16:]
-    records, colors, outside, non_finite = torch.ops.emogs.project_gaussians(*scene, projection)
-    offsets, ids = torch.ops.emogs.intersect_tiles(records, width, height)
-    images, alphas, depths, transmittances, last = torch.ops.emogs.blend_tiles(
-        records, colors, background, offsets, ids, width, height, blending, depth
-    )
-    return images, alphas, depths, records, colors, outside, non_finite, offsets, ids, transmittances, last
-
-
-torch.library.impl("emogs::rasterize", "cpu", _forward)
-torch.library.register_fake("emogs::rasterize", _forward)
-
-
-def _save(ctx, inputs, output):
-    _, _, _, *state = output
-    records, colors, _, _, offsets, ids, transmittances, last = state
-    ctx.save_for_backward(*inputs[:15], inputs[18], records, colors, offsets, ids, transmittances, last)
-    ctx.frame, ctx.projection, ctx.blending, ctx.depth = inputs[15:18], *inputs[19:]
-    ctx.mark_non_differentiable(*state)
-    ctx.set_materialize_grads(False)
-
-
-def _differentiate(ctx, grad_images, grad_alphas, grad_depths, *_):
-    *scene, background, records, colors, offsets, ids, transmittances, last = ctx.saved_tensors
-    _, width, height = ctx.frame
-    grad_records, grad_colors, grad_background = torch.ops.emogs.blend_tiles_backward(
-        records, colors, background, offsets, ids, width, height, ctx.blending, ctx.depth,
-        transmittances, last, grad_images, grad_alphas, grad_depths,
-    )  # fmt: skip
-    grads = scene_gradients(ctx, scene, (*ctx.frame, ctx.projection), records, grad_records, grad_colors)
-    return *grads, None if background is None else grad_background, None, None, None
-
-
-torch.library.register_autograd("emogs::rasterize", _differentiate, setup_context=_save)

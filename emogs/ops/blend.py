@@ -1,7 +1,7 @@
 """Blending: the splats of each tile into its pixels, front to back, any number of channels.
 
-With alpha_i = min(ceiling, opacity_i exp(-sigma_i)) where that is at least the cut, T_i the product of 1 - alpha_j over the
-splats in front: colour = sum_i alpha_i T_i colour_i + T background, alpha = 1 - T. The torch operations are
+With alpha_i = min(ceiling, opacity_i exp(-sigma_i)) where that is at least the cut, and T_i the product of 1 - alpha_j
+over the splats in front: colour = sum_i alpha_i T_i colour_i + T background, alpha = 1 - T. The torch operations are
 `emogs::blend_tiles` and its backward; the arithmetic is in csrc/math/blend.h.
 """
 
@@ -70,7 +70,7 @@ def blend_tiles(
 def expand_background(
     arguments: Arguments, background: Tensor | None, images: torch.Size, colors: Tensor
 ) -> Tensor | None:
-    """A background [..., C, D], checked and expanded to `images` [..., C]; D and dtype are those of `colors` [..., D]."""
+    """A background [..., C, D], checked and expanded to `images` [..., C]; D and dtype are those of `colors`."""
     if background is None:
         return None
     arguments.sizes["D"] = colors.shape[-1]
@@ -92,7 +92,8 @@ def finish_depth(depths: Tensor, alphas: Tensor, settings: RasterSettings) -> Te
 torch.library.define(
     "emogs::blend_tiles",
     "(Tensor records, Tensor colors, Tensor? background, Tensor offsets, Tensor ids, int width, int height, "
-    "float[] settings, bool depth) -> (Tensor colors, Tensor alphas, Tensor depths, Tensor transmittances, Tensor last)",
+    "float[] settings, bool depth) -> "
+    "(Tensor colors, Tensor alphas, Tensor depths, Tensor transmittances, Tensor last)",
 )
 torch.library.define(
     "emogs::blend_tiles_backward",

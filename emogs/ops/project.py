@@ -66,7 +66,7 @@ class Splats:
 
     @property
     def radii(self) -> Tensor:
-        """[..., C, N, 2] half width and half height, pixels, of the ellipse outside which alpha is below the cut; 0 if culled."""
+        """[..., C, N, 2] half extents, pixels, of the ellipse outside which alpha is below the cut; 0 if culled."""
         reach = self.records[..., 7].detach()
         visible = reach > 0
         a, c = (torch.where(visible, self.records[..., k].detach(), 1) for k in (2, 4))
@@ -84,8 +84,8 @@ def project_gaussians(
 ) -> Splats:
     """The first stage of `emogs.rasterize`, with its arguments: modulate, carry by the rig, project, evaluate colours.
 
-    A Gaussian mean p = V mean projects to the pixel (fx x/z + cx, fy y/z + cy); its covariance goes through the Jacobian
-    there (EWA splatting) and gets `settings.blur` on both axes.
+    A camera-space mean (x, y, z) projects to the pixel (fx x/z + cx, fy y/z + cy); the covariance goes through the
+    Jacobian there (EWA splatting) and gets `settings.blur` on both axes.
 
     >>> from emogs import Cameras, Gaussians, look_at, pinhole
     >>> one = Gaussians(torch.zeros(1, 3), torch.eye(4)[:1], torch.ones(1, 3), torch.ones(1), colors=torch.ones(1, 3))
@@ -105,7 +105,7 @@ def make_scene(
     basis: EmotionBasis | None,
     rig: Rig | None,
 ) -> Scene:
-    """Checks that the arguments of `function` fit each other (each was checked alone when it was made), and lines them up."""
+    """Checks that the arguments of `function` fit each other (each was checked alone when made), and lines them up."""
     arguments = Arguments(function)
     arguments.check("gaussians.means", gaussians.means, "... N 3")
     dtype = (gaussians.means.dtype,)
@@ -116,37 +116,40 @@ def make_scene(
     arguments.check("cameras.viewmats", cameras.viewmats, "... C 4 4", dtype)
     if cameras.model != "pinhole":
         raise arguments.fail("cameras.model", '"pinhole", the only one that can be rasterized yet', repr(cameras.model))
-    fields = [None] * 5
+    changes: dict[str, Tensor] = {}
     if emotion is not None:
         if basis is None:
             raise arguments.fail("basis", "given where emotion is", "None")
         arguments.check("emotion", emotion, "... K", dtype)
-        channels = "3" if gaussians.colors is None else "D"
         shapes = {"means": "K N 3", "rotations": "K N 3", "log_scales": "K N 3", "logit_opacities": "K N"}
-        shapes["colors"] = f"K N {channels}"
-        if gaussians.colors is not None:
-            arguments.check("gaussians.colors", gaussians.colors, "... N D", dtype)
-        for name, value in basis.given().items():
+        shapes["colors"] = "K N 3" if gaussians.colors is None else f"K N {gaussians.colors.shape[-1]}"
+        changes = basis.given()
+        for name, value in changes.items():
             arguments.check(f"basis.{name}", value, shapes[name], dtype)
-        fields = [getattr(basis, name) for name in shapes]
     if rig is not None:
         arguments.check("rig.binding", rig.binding, "N", (torch.int32,))
         arguments.check("rig.frames", rig.frames, "... F 8", dtype)
+    colors = gaussians.sh if gaussians.colors is None else gaussians.colors
+    assert colors is not None  # Gaussians has one of them
     scene = Scene(
-        gaussians.means,
-        gaussians.quats,
-        gaussians.scales,
-        gaussians.opacities,
-        gaussians.sh if gaussians.colors is None else gaussians.colors,
-        cameras.viewmats,
-        cameras.Ks,
-        emotion,
-        *fields,
-        None if rig is None else rig.binding,
-        None if rig is None else rig.frames,
-        gaussians.colors is None,
-        cameras.width,
-        cameras.height,
+        means=gaussians.means,
+        quats=gaussians.quats,
+        scales=gaussians.scales,
+        opacities=gaussians.opacities,
+        colors=colors,
+        viewmats=cameras.viewmats,
+        Ks=cameras.Ks,
+        emotion=emotion,
+        basis_means=changes.get("means"),
+        basis_rotations=changes.get("rotations"),
+        basis_log_scales=changes.get("log_scales"),
+        basis_logit_opacities=changes.get("logit_opacities"),
+        basis_colors=changes.get("colors"),
+        binding=None if rig is None else rig.binding,
+        frames=None if rig is None else rig.frames,
+        sh=gaussians.colors is None,
+        width=cameras.width,
+        height=cameras.height,
     )
     try:
         _ = scene.batch
@@ -170,8 +173,8 @@ torch.library.define(
 @torch.library.impl("emogs::project_gaussians", "cpu")
 def _forward(*args):
     scene, settings = Scene(*args[:-1]), args[-1]
-    records = scene.means.new_empty((*scene.images, scene.count, SPLAT_SIZE))
-    colors = scene.means.new_empty((*scene.images, scene.count, scene.channels))
+    records = scene.means.new_empty((*scene.images, scene.gaussians, SPLAT_SIZE))
+    colors = scene.means.new_empty((*scene.images, scene.gaussians, scene.channels))
     culled = torch.zeros((*scene.images, 2), dtype=torch.int64)
     _C.project_gaussians_forward(**_common(scene, settings), splats=records, splat_colors=colors, culled=culled)
     return records, colors, culled[..., 0].clone(), culled[..., 1].clone()
@@ -180,8 +183,8 @@ def _forward(*args):
 @torch.library.register_fake("emogs::project_gaussians")
 def _forward_fake(*args):
     scene = Scene(*args[:-1])
-    records = scene.means.new_empty((*scene.images, scene.count, SPLAT_SIZE))
-    colors = scene.means.new_empty((*scene.images, scene.count, scene.channels))
+    records = scene.means.new_empty((*scene.images, scene.gaussians, SPLAT_SIZE))
+    colors = scene.means.new_empty((*scene.images, scene.gaussians, scene.channels))
     counts = [scene.means.new_empty(scene.images, dtype=torch.int64) for _ in range(2)]
     return records, colors, *counts
 
@@ -191,7 +194,7 @@ def _backward(*args):
     scene, (settings, records, grad_records, grad_colors, needed) = Scene(*args[:18]), args[18:]
     grads = dict(zip(Scene._fields, _empty_gradients(scene, needed, torch.zeros), strict=False))
     elements, cameras = scene.batch.numel(), scene.images[-1]
-    slices = max(1, -(-scene.count // _SLICE))
+    slices = max(1, -(-scene.gaussians // _SLICE))
     cameras_too = grads["viewmats"] is not None or grads["Ks"] is not None
     if cameras_too:
         for name in ("viewmats", "Ks"):  # they come together
@@ -209,8 +212,8 @@ def _backward(*args):
         grad_splat_colors=grad_colors.contiguous(),
         camera_sums=zeros((slices, elements, cameras, _CAMERA_SUMS)) if cameras_too else None,
         emotion_sums=zeros((slices, elements, scene.emotion.shape[-1])) if grads["emotion"] is not None else None,
-        frame_parts=zeros((elements, scene.count, 8)) if with_frames else None,
-        face_lists=torch.empty(faces + 1 + scene.count, dtype=torch.int64) if with_frames else None,
+        frame_parts=zeros((elements, scene.gaussians, 8)) if with_frames else None,
+        face_lists=torch.empty(faces + 1 + scene.gaussians, dtype=torch.int64) if with_frames else None,
         **{f"grad_{name}": grads[name] for name in Scene._fields[:15] if name != "binding"},
     )
     empty = scene.means.new_empty(0)
@@ -227,7 +230,7 @@ def _backward_fake(*args):
 def _empty_gradients(scene: Scene, needed, make) -> list[Tensor | None]:
     """Of the scene's 15 tensors, in order; None where not needed."""
     return [
-        make(tensor.shape, dtype=tensor.dtype, device=tensor.device) if n else None
+        make(tensor.shape, dtype=tensor.dtype, device=tensor.device) if n and tensor is not None else None
         for tensor, n in zip(scene.tensors, needed, strict=True)
     ]
 
@@ -269,7 +272,7 @@ def _common(scene: Scene, settings: list[float]) -> dict[str, object]:
         **tensors,
         "batch": scene.batch.numel(),
         "cameras": scene.images[-1],
-        "count": scene.count,
+        "count": scene.gaussians,
         "channels": scene.channels,
         "harmonics": scene.colors.shape[-2] if scene.sh else 0,
         "components": 0 if scene.emotion is None else scene.emotion.shape[-1],

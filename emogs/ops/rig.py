@@ -15,14 +15,14 @@ from emogs.ops.native import _C, launch
 def rig_frames(vertices: Tensor, faces: Tensor, rest: Tensor) -> Tensor:
     """The frame of every face of a deformed mesh, relative to its place at rest.
 
-    A face (a, b, c) has axes x along b - a, z along its normal (b - a) x (c - a), and y = z x x. Its frame is the rotation R
-    that turns the rest axes into the deformed ones, the deformed centroid t, and s = sqrt(area / rest area). A point that
-    at rest lies at p has the local coordinates p - rest centroid, in the axes of the rest space, and moves to
-    `s R (p - rest centroid) + t`. So at rest R is the identity and s is 1, and rotations, scales and offsets of Gaussians
-    mean the same in face coordinates as in the rest space.
+    A face (a, b, c) has axes x along b - a, z along its normal (b - a) x (c - a), and y = z x x. Its frame is the
+    rotation R that turns the rest axes into the deformed ones, the deformed centroid t, and s = sqrt(area / rest area).
+    A point that at rest lies at p has the local coordinates p - rest centroid, in the axes of the rest space, and moves
+    to `s R (p - rest centroid) + t`. So at rest R is the identity and s is 1, and rotations, scales and offsets of
+    Gaussians mean the same in face coordinates as in the rest space.
 
-    A face without a usable normal (edges parallel within 1e-6, sine of their angle) gets the identity rotation, and a scale
-    of 1 where it is the rest face that has no area; such faces pass gradients only through t.
+    A face without a usable normal (edges parallel within 1e-6, sine of their angle) gets the identity rotation, and a
+    scale of 1 where it is the rest face that has no area; such faces pass gradients only through t.
 
     Args:
         vertices: [B, V, 3] float32 or float64.

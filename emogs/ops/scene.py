@@ -1,4 +1,4 @@
-"""The tensors that projection reads, in the one order that every operation's schema uses, and how their batches combine."""
+"""The tensors that projection reads, in the order of every operation's schema, and how their batches combine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 SCHEMA = (
     "Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, Tensor Ks, "
     "Tensor? emotion, Tensor? basis_means, Tensor? basis_rotations, Tensor? basis_log_scales, "
-    "Tensor? basis_logit_opacities, Tensor? basis_colors, Tensor? binding, Tensor? frames, bool sh, int width, int height"
+    "Tensor? basis_logit_opacities, Tensor? basis_colors, Tensor? binding, Tensor? frames, "
+    "bool sh, int width, int height"
 )
 """`Scene` as the leading arguments of an operation."""
 
@@ -64,7 +65,8 @@ class Scene(NamedTuple):
         return torch.Size((*self.batch, self.viewmats.shape[-3]))
 
     @property
-    def count(self) -> int:
+    def gaussians(self) -> int:
+        """N."""
         return self.means.shape[-2]
 
     @property

@@ -1,7 +1,7 @@
 """Tile intersection: for every 16x16 tile of every image, the splats that can reach it, near to far.
 
-Exact: a pair is dropped only if the splat's alpha is below the cut at all pixel centres of the tile. Splats are sorted by
-depth (ties by index) once, then counted into tiles. The torch operation is `emogs::intersect_tiles`.
+Exact: a pair is dropped only if the splat's alpha is below the cut at all pixel centres of the tile. Splats are sorted
+by depth (ties by index) once, then counted into tiles. The torch operation is `emogs::intersect_tiles`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ TILE_SIZE = 16
 
 @dataclass(frozen=True)
 class Tiles:
-    """Lists of splats: tile t of image i, row-major, has `ids[offsets[i T + t] : offsets[i T + t + 1]]`, T tiles an image."""
+    """Lists of splats, T tiles an image: tile t of image i has `ids[offsets[i T + t] : offsets[i T + t + 1]]`."""
 
     offsets: Tensor
-    """[I T + 1] int64."""
+    """[I T + 1] int64; tiles row by row."""
     ids: Tensor
     """[M] int32 index of the splat in its image."""
 
