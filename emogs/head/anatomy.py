@@ -12,7 +12,7 @@ from .surface import Surface
 # iBUG's numbering; the subject's left half and the midline. (ring, position): position 2.5 is halfway between the ring's
 # points 2 and 3. The right half follows by mirroring.
 _LANDMARKS: dict[int, tuple[str, float]] = {
-    8: ("jaw", 0), 9: ("jaw", 1.5), 10: ("jaw", 3), 11: ("jaw", 4), 12: ("chin_top", 6), 13: ("lip_top", 7),
+    8: ("jaw", 0), 9: ("jaw", 1.5), 10: ("jaw", 3), 11: ("jaw", 4), 12: ("chin_top", 6), 13: ("lip_top", 6.5),
     14: ("supratip", 7), 15: ("nose", 7), 16: ("eye", 7),
     22: ("brow", 2), 23: ("brow", 3), 24: ("brow", 4), 25: ("brow", 5), 26: ("brow", 6),
     27: ("eye", 0), 28: ("orbit", 0), 29: ("nose", 0), 30: ("tip", 0),

@@ -175,8 +175,10 @@ class _Builder:
         )
 
 
-def _on_eyeball(xy: tuple[float, float], clearance: float) -> points.Point:
-    """The point in front of the eyeball at (x, y), `clearance` outside its sphere."""
+def _on_eyeball(xy: tuple[float, ...], clearance: float) -> tuple[float, ...]:
+    """The point in front of the eyeball at (x, y), `clearance` outside its sphere; a whole point stays as it is."""
+    if len(xy) == 3:
+        return xy
     x, y, z = points.EYE_CENTRE
     radius = points.EYE_RADIUS + clearance
     return (*xy, z + max(radius**2 - (xy[0] - x) ** 2 - (xy[1] - y) ** 2, 4.0) ** 0.5)

@@ -110,9 +110,18 @@ def _split(second: Refinement, fine: np.ndarray) -> np.ndarray:
     return edges[second.edge_of]
 
 
+# Child j keeps its parent's corner j; the diagonals of odd children start one corner later, so that all of a quad's
+# diagonals run the same way: vertices of alternating valence would show as ribs in the shading.
+
+
 def _fine(second: Refinement, quad: int) -> list[tuple[int, int, int]]:
     children = second.quads[4 * quad : 4 * quad + 4]
-    return [triangle for a, b, c, d in children for triangle in ((a, b, c), (a, c, d))]
+    return [triangle for j, child in enumerate(children) for triangle in _halves(np.roll(child, -(j % 2)))]
+
+
+def _halves(quad: np.ndarray) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    a, b, c, d = quad.tolist()
+    return (a, b, c), (a, c, d)
 
 
 def _coarse(first: Refinement, second: Refinement, quad: int, split: np.ndarray) -> list[tuple[int, int, int]]:
@@ -121,6 +130,6 @@ def _coarse(first: Refinement, second: Refinement, quad: int, split: np.ndarray)
     ring: list[int] = []
     for corner, edge, middle in zip(first.quads[quad], second.edge_of[quad], split):
         ring += [corner, count + edge] if middle else [corner]
-    start = next((i for i, vertex in enumerate(ring) if vertex >= count), 0)
+    start = next((i for i, vertex in enumerate(ring) if vertex >= count), quad % 2)
     ring = ring[start:] + ring[:start]
     return [(ring[0], b, c) for b, c in zip(ring[1:], ring[2:])]
