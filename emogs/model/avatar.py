@@ -15,20 +15,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..cameras import Cameras
+from ..cameras import Cameras, look_at, pinhole
 from ..emotion import EMOTIONS, GeometryPath, parse_emotion, psi
 from ..gaussians import EmotionBasis, Gaussians, Rig
 from ..head import HeadTemplate, builtin_head
 from ..ops import rig_frames
 from ..rasterize import RasterSettings, Rendering, rasterize
 from .avatar_file import read_avatar, write_avatar
-from .surface import multiply, rotate
+from .posing import carry, modulate
 
-VIEW_HEIGHT = 0.46
+VIEW_HEIGHT = 0.47
 """Metres of head and shoulders that `Avatar.orbit` shows from top to bottom."""
 VIEW_DISTANCE = 1.2
 """Metres from the camera of `Avatar.orbit` to the head: far enough to flatter."""
-VIEW_CENTRE = -0.045
+VIEW_CENTRE = -0.015
 """Metres above the head's origin that `Avatar.orbit` looks at: shoulders need room below."""
 
 
@@ -95,15 +95,10 @@ class Avatar:
 
     def posed(self, emotion: Tensor | str | None = None, articulation: Tensor | None = None) -> Gaussians:
         """The Gaussians themselves in head space, for one emotion: what a file of splats holds."""
-        frames = self.frames(emotion, articulation)[0, self.binding.long()]
-        local = modulate(self.gaussians, self.basis, None if self.basis is None else psi(as_codes(emotion))[0] @ self.basis_weights)
-        return Gaussians(
-            means=rotate(frames[:, :4], local.means) * frames[:, 7:] + frames[:, 4:7],
-            quats=multiply(frames[:, :4], local.quats),
-            scales=local.scales * frames[:, 7:],
-            opacities=local.opacities,
-            colors=local.colors,
-        )
+        local = self.gaussians
+        if self.basis is not None:
+            local = modulate(local, self.basis, (psi(as_codes(emotion)) @ self.basis_weights)[0])
+        return carry(local, self.frames(emotion, articulation)[0, self.binding.long()])
 
     def orbit(self, yaw: Tensor | float = 0.0, pitch: float = 0.0, size: int = 512) -> Cameras:
         """Cameras around the upright head, looking at it from `yaw` [C] degrees to its left and `pitch` degrees above."""
@@ -141,39 +136,9 @@ def as_codes(emotion: Tensor | str | None) -> Tensor:
 def orbit_cameras(yaw: Tensor, pitch: float, size: int) -> Cameras:
     """Cameras [C] on a sphere around the head, upright, `size` pixels square; see `Avatar.orbit`."""
     azimuth, elevation = torch.deg2rad(yaw), math.radians(pitch)
-    sine, cosine = torch.sin(azimuth), torch.cos(azimuth)
-    backward = torch.stack(
-        [sine * math.cos(elevation), torch.full_like(sine, math.sin(elevation)), cosine * math.cos(elevation)], -1
-    )
-    right = torch.stack([cosine, torch.zeros_like(sine), -sine], -1)
-    rotation = torch.stack([right, -torch.linalg.cross(backward, right), -backward], 1)  # rows: x right, y down, z forward
-    target = torch.tensor([0.0, VIEW_CENTRE, 0.0])
-    viewmats = torch.eye(4).repeat(len(yaw), 1, 1)
-    viewmats[:, :3, :3] = rotation
-    viewmats[:, :3, 3] = -rotation @ target + torch.tensor([0.0, 0.0, VIEW_DISTANCE])
-    focal = size * VIEW_DISTANCE / VIEW_HEIGHT
-    K = torch.tensor([[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
-    return Cameras(viewmats, K.repeat(len(yaw), 1, 1), size, size)
-
-
-def modulate(gaussians: Gaussians, basis: EmotionBasis | None, weights: Tensor | None) -> Gaussians:
-    """Gaussians N moved by a basis with weights [K], outside the rasterizer: the formula of `emogs.rasterize`."""
-    if basis is None or weights is None:
-        return gaussians
-    blend = lambda field: 0.0 if field is None else torch.tensordot(weights, field.float(), 1)  # noqa: E731
-    quats = gaussians.quats
-    if basis.rotations is not None:
-        import roma
-
-        turn = roma.quat_xyzw_to_wxyz(roma.rotvec_to_unitquat(blend(basis.rotations)))
-        quats = multiply(quats, turn)
-    opacities = gaussians.opacities
-    if basis.logit_opacities is not None:
-        opacities = torch.sigmoid(torch.logit(opacities) + blend(basis.logit_opacities))
-    return Gaussians(
-        means=gaussians.means + blend(basis.means),
-        quats=quats,
-        scales=gaussians.scales * torch.exp(torch.as_tensor(blend(basis.log_scales))),
-        opacities=opacities,
-        colors=gaussians.colors + blend(basis.colors),
-    )
+    outward = [torch.sin(azimuth) * math.cos(elevation), torch.full_like(yaw, math.sin(elevation))]
+    outward.append(torch.cos(azimuth) * math.cos(elevation))
+    centre = torch.tensor([0.0, VIEW_CENTRE, 0.0])
+    viewmats = look_at(centre + VIEW_DISTANCE * torch.stack(outward, -1), centre)
+    field_of_view = 2 * math.degrees(math.atan(0.5 * VIEW_HEIGHT / VIEW_DISTANCE))
+    return Cameras(viewmats, pinhole(size, size, field_of_view).expand(len(yaw), 3, 3), size, size)

@@ -17,9 +17,10 @@ from ..emotion import GeometryPath
 from ..gaussians import EmotionBasis, Gaussians
 from ..head import HeadTemplate, TexelMap, builtin_head, texel_map
 from ..photo import HeadFit, HeadView, Look, fit_photo, look
-from .avatar import Avatar, modulate
+from .avatar import Avatar
 from .bake import bake
 from .encoder import RESIDUALS, AvatarEncoder
+from .posing import modulate
 from .surface import SURFACE_OPACITY, Surface, bind, texel_surface
 
 _NORMAL_OFFSET = 0.01

@@ -11,18 +11,17 @@ from dataclasses import dataclass, fields
 import roma
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..head.template import HeadTemplate
 from ..head.uv import TexelMap
-from ..ops import rig_frames
+from .posing import rotate
 
 OVERLAP = 0.75
 """Standard deviation of a disc in texel spacings. At 0.75 four neighbours leave 2% of the light through their midpoint."""
 FLATNESS = 0.1
 """Thickness of a disc relative to the smaller of its axes."""
-SMALLEST = 1e-4
-"""Metres; the smallest axis, which keeps triangles that the texture barely covers visible to the rasterizer."""
+AXES = (1e-4, 4e-3)
+"""Metres; the least and the greatest axis. Sliver triangles would otherwise give invisible dust or long needles."""
 SURFACE_OPACITY = 0.99
 
 
@@ -55,7 +54,7 @@ def texel_surface(template: HeadTemplate, texels: TexelMap, person: Tensor) -> S
     u, extent, _ = torch.linalg.svd(tangents, full_matrices=True)
     first, second = u[..., 0], u[..., 1]
     axes = torch.stack([first, second, torch.linalg.cross(first, second)], -1)
-    sides = (OVERLAP * extent).clamp_min(SMALLEST)
+    sides = (OVERLAP * extent).clamp(*AXES)
     scales = torch.cat([sides, FLATNESS * sides[:, 1:]], 1)
     quats = roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(axes))
     points = texels.interpolate(template.faces, person)
@@ -63,16 +62,12 @@ def texel_surface(template: HeadTemplate, texels: TexelMap, person: Tensor) -> S
 
 
 def bind(points: Tensor, quats: Tensor, scales: Tensor, face: Tensor, template: HeadTemplate, person: Tensor) -> Surface:
-    """Gaussians given in head space, rewritten in the coordinates of the triangles `face` [N] of a neutral head."""
-    frames = rig_frames(person[None], template.faces, person)[0, face]
-    rotation, translation, size = frames[:, :4], frames[:, 4:7], frames[:, 7:]
-    inverse = rotation * rotation.new_tensor([1.0, -1.0, -1.0, -1.0])
-    return Surface(
-        means=rotate(inverse, points - translation) / size,
-        quats=multiply(inverse, quats),
-        scales=scales / size,
-        binding=face.int(),
-    )
+    """Gaussians given in head space, rewritten in the coordinates of the triangles `face` [N] of a neutral head.
+
+    A face's coordinates have head space's axes and the neutral triangle's centroid as origin; see `emogs.ops.rig_frames`.
+    """
+    centroids = person[template.faces[face]].mean(1)
+    return Surface(points - centroids, quats, scales, face.int())
 
 
 def _texel_tangents(template: HeadTemplate, texels: TexelMap, person: Tensor) -> Tensor:
@@ -83,14 +78,3 @@ def _texel_tangents(template: HeadTemplate, texels: TexelMap, person: Tensor) ->
     steps = torch.stack([flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0]], -1)
     used = texels.face
     return edges[used] @ torch.linalg.inv(steps[used])
-
-
-def multiply(a: Tensor, b: Tensor) -> Tensor:
-    """Product of quaternions wxyz [..., 4]; the rotation b happens first."""
-    return roma.quat_xyzw_to_wxyz(roma.quat_product(roma.quat_wxyz_to_xyzw(a), roma.quat_wxyz_to_xyzw(b)))
-
-
-def rotate(quats: Tensor, vectors: Tensor) -> Tensor:
-    """Vectors [..., 3] turned by quaternions wxyz [..., 4], which need not be normalised."""
-    unit = roma.quat_wxyz_to_xyzw(functional.normalize(quats, dim=-1))
-    return roma.quat_action(unit, vectors)
