@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 SIDE_VIEW = 30.0
 """Degrees of yaw of the side views and of the video's turn: as far as one frontal photo carries."""
 SECONDS, FRAMES_PER_SECOND = 4, 25
+CHIN = 8
+"""Its index among the 68 landmarks."""
+CROWN = 0.998
+"""Share of the Gaussians that lie below what counts as the top of the hair."""
+CLOSE, WIDE = 0.25, 0.55
+"""How far pictures reach below the chin, in heights of the head from its chin to the top of its hair."""
+ABOVE = 0.08
+"""How much air they leave above the hair, in the same measure."""
 CENTRE_GREY, CORNER_GREY = 0.66, 0.40
 """Display values of the studio backdrop: bright enough for dark hair, dark enough for fair."""
 
@@ -54,7 +62,7 @@ def write_showcase(
             "photo, reconstruction, neutral",
             lambda path: write_png(path, reconstruction(made, size)),
         ),
-        "emotion.png": (felt, lambda path: write_png(path, portraits(avatar, avatar.orbit(size=size), emotion)[0])),
+        "emotion.png": (felt, lambda path: write_png(path, portraits(avatar, framed(avatar, size, WIDE), emotion)[0])),
         "emotions.png": ("seven emotions, half and full", lambda path: write_png(path, emotion_sheet(avatar, size))),
         "sheet.png": ("side views of the emotions", lambda path: write_png(path, turn_sheet(avatar, size))),
         "turn.mp4": (
@@ -100,7 +108,7 @@ def reconstruction(made: PhotoAvatar, size: int) -> Picture:
 
 def emotion_sheet(avatar: Avatar, size: int) -> Picture:
     """The seven emotions at half and at full intensity."""
-    camera = avatar.orbit(size=size)
+    camera = framed(avatar, size, CLOSE)
     rows = [_halved(portraits(avatar, camera, intensity * torch.eye(len(EMOTIONS)))) for intensity in (0.5, 1.0)]
     return contact_sheet(rows, EMOTIONS, ["half", "full"])
 
@@ -108,7 +116,7 @@ def emotion_sheet(avatar: Avatar, size: int) -> Picture:
 def turn_sheet(avatar: Avatar, size: int) -> Picture:
     """Neutral and the seven emotions, from the front and from both sides."""
     yaws = (-SIDE_VIEW, 0.0, SIDE_VIEW)
-    cameras = avatar.orbit(torch.tensor(yaws), size=size)
+    cameras = framed(avatar, size, CLOSE, torch.tensor(yaws))
     codes = torch.cat([torch.zeros(1, len(EMOTIONS)), torch.eye(len(EMOTIONS))])
     columns = [_halved(portraits(avatar, cameras, code)) for code in codes]
     rows = [list(row) for row in zip(*columns, strict=True)]
@@ -118,10 +126,33 @@ def turn_sheet(avatar: Avatar, size: int) -> Picture:
 def turn_frames(avatar: Avatar, emotion: Tensor, size: int) -> Iterator[Picture]:
     """One turn to either side, during which the emotion rises from neutral and falls again; loops without a seam."""
     count = SECONDS * FRAMES_PER_SECOND
-    for frame in range(count):
-        phase = 2 * math.pi * frame / count
-        camera = avatar.orbit(SIDE_VIEW * math.sin(phase), size=size)
-        yield portraits(avatar, camera, 0.5 * (1 - math.cos(phase)) * emotion)[0]
+    phases = 2 * math.pi * torch.arange(count) / count
+    cameras = framed(avatar, size, WIDE, SIDE_VIEW * phases.sin())
+    for frame, phase in enumerate(phases):
+        camera = replace(cameras, viewmats=cameras.viewmats[frame, None], Ks=cameras.Ks[frame, None])
+        yield portraits(avatar, camera, 0.5 * (1 - phase.cos()) * emotion)[0]
+
+
+def framed(avatar: Avatar, size: int, below: float, yaw: Tensor | float = 0.0) -> Cameras:
+    """Cameras around the avatar whose pictures its head fills, whatever its hair: see CLOSE, WIDE and ABOVE.
+
+    Args:
+        below: how far down to show, in heights of the head.
+        yaw: [C] degrees, as for `Avatar.orbit`.
+    """
+    cameras = avatar.orbit(yaw, size=size)
+    chin = avatar.vertices()[0, avatar.template.landmarks[CHIN], 1]
+    crown = avatar.posed().means[:, 1].quantile(CROWN)
+    tall = crown - chin
+    edges = torch.stack([crown + ABOVE * tall, chin - below * tall])  # of the picture, in head space
+    points = torch.stack([torch.zeros(2), edges, torch.zeros(2), torch.ones(2)], -1)
+    view = points @ cameras.viewmats[0].mT
+    top, bottom = view[:, 1] / view[:, 2] * cameras.Ks[0, 1, 1] + cameras.Ks[0, 1, 2]
+    zoom = cameras.height / (bottom - top)
+    shift = torch.tensor([cameras.width / 2, 0.0]) - zoom * torch.stack([torch.tensor(cameras.width / 2), top])
+    crop = torch.eye(3)
+    crop[:2, :2], crop[:2, 2] = zoom * torch.eye(2), shift
+    return replace(cameras, Ks=crop @ cameras.Ks)
 
 
 def _resized(camera: Cameras, width: int) -> Cameras:

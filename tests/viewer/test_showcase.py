@@ -36,6 +36,17 @@ def test_the_backdrop_shows_where_the_avatar_does_not_and_fades_outwards():
     assert grey[0, 0, 0] == pytest.approx(255 * showcase.CORNER_GREY, abs=2)
 
 
+@pytest.mark.parametrize("below", [showcase.CLOSE, showcase.WIDE])
+def test_framing_runs_from_above_the_hair_to_below_the_chin(below):
+    """The fake's head reaches from -10 cm to 0, seen from one metre; its crown and chin land where they should."""
+    cameras = showcase.framed(FakeAvatar(), SIZE, below, torch.tensor([0.0, 20.0]))
+    focal, middle = cameras.Ks[1, 1, 1], cameras.Ks[1, 1, 2]
+    assert cameras.Ks[0, 0, 2] == pytest.approx(SIZE / 2)
+    whole = 1 + showcase.ABOVE + below
+    assert middle == pytest.approx(SIZE * showcase.ABOVE / whole, abs=1e-3)
+    assert middle + 0.1 * focal == pytest.approx(SIZE * (1 + showcase.ABOVE) / whole, abs=1e-3)
+
+
 def test_reconstruction_is_photo_own_expression_and_neutral():
     sheet = showcase.reconstruction(fake_photo_avatar(), SIZE)
     photo, own, rest = (sheet[-SIZE:, i * (SIZE + GAP) : i * (SIZE + GAP) + SIZE] for i in range(3))
