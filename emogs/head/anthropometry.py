@@ -128,6 +128,27 @@ def _sides_apart(anchor: Callable[[Face], Tensor], axis: int = 0) -> Callable[[F
     return measure
 
 
+def _ball(points: Tensor, eye: Eye) -> Tensor:
+    return points[eye.vertices].mean(0)
+
+
+def _pupils_apart(f: Face, p: Tensor) -> Tensor:
+    return _ball(p, f.left_eye)[0] - _ball(p, f.right_eye)[0]
+
+
+def _eye_above_nose(f: Face, p: Tensor) -> Tensor:
+    return _ball(p, f.left_eye)[1] - _point(f, p, 33)[1]
+
+
+def _eye_behind_nasion(f: Face, p: Tensor) -> Tensor:
+    return _point(f, p, 27)[2] - _ball(p, f.left_eye)[2]
+
+
+def _ear_breadth(f: Face, p: Tensor) -> Tensor:
+    """How far the left ear stands out beyond the front of its root."""
+    return p[_ear(f) > 0.5, 0].amax() - _point(f, p, 16)[0]
+
+
 def _neck_zone(f: Face) -> Tensor:
     below = f.at(8)[1] - f.points[:, 1]
     return f.skin & (below > 28) & (below < 48) & (f.points[:, 2] < f.at(8)[2])
@@ -274,6 +295,15 @@ def _middle(centre: Callable[[Face], Tensor], size: tuple[float, float, float], 
     return lambda f: _press(f, centre(f), size, x, y, z)
 
 
+def _skew(f: Face, centre: Tensor, size: tuple[float, float, float]) -> Tensor:
+    left = _press(f, centre, size, 0, 1, 0)
+    return left - f.mirrored(left)
+
+
+def _eye_front(f: Face) -> Tensor:
+    return f.left_eye.centre + f.vector(0, 0, 6)
+
+
 def _forehead_slope(f: Face) -> Tensor:
     p = f.points
     up = ramp(p[:, 1], float(f.at(24)[1]) + 5, float(f.at(24)[1]) + 70)
@@ -349,12 +379,9 @@ MEASUREMENTS = (
     Measurement("lower vermilion", 1.6, _along(_Y, 66, 57), lambda f: _lip(f, f.lower, 57, -1.0), bone=False),
     Measurement("lip protrusion", 2.4, _along(_Z, 62, 33),
                 _middle(lambda f: _mouth_at(f, 0, 0, -6), (46, 30, 60), 0, 0, 1)),
-    Measurement("interpupillary distance", 3.6, lambda f,
-                p: _ball(p, f.left_eye)[0] - _ball(p, f.right_eye)[0], _eye_apart),
-    Measurement("eye height", 2.0, lambda f,
-                p: _ball(p, f.left_eye)[1] - _point(f, p, 33)[1], _both(lambda f: f.left_eye.centre + f.vector(0, 0, 8), (36, 36, 44), 0, 1, 0)),
-    Measurement("eye depth", 2.0, lambda f,
-                p: _point(f, p, 27)[2] - _ball(p, f.left_eye)[2], _both(lambda f: f.left_eye.centre + f.vector(4, -2, 4), (26, 20, 40), 0, 0, -1)),
+    Measurement("interpupillary distance", 3.6, _pupils_apart, _eye_apart),
+    Measurement("eye height", 2.0, _eye_above_nose, _both(_eye_front, (36, 36, 44), 0, 1, 0)),
+    Measurement("eye depth", 2.0, _eye_behind_nasion, _both(_eye_front, (26, 20, 40), 0, 0, -1)),
     Measurement("palpebral fissure length", 1.2, _along(0, 45, 42), _fissure_length, bone=False, lids=True),
     Measurement("palpebral fissure height", 1.0, _along(_Y, 44, 46), _fissure_height, bone=False, lids=True),
     Measurement("canthal tilt", 1.3, _along(_Y, 45, 42),
@@ -371,8 +398,7 @@ MEASUREMENTS = (
                 _both(_malar, (34, 28, 40), 0.4, 0, 1), bone=False),
     Measurement("cheek fullness", 5.0, _sides_apart(_cheek), _both(_cheek, (34, 38, 42), 1, 0, 0.5), bone=False),
     Measurement("ear length", 4.2, _extent(_Y, lambda f: _ear(f) > 0.5), _ear_length, bone=False),
-    Measurement("ear protrusion", 2.8,
-                _extent(0, lambda f: f.skin & ((_ear(f) > 0.5) | (f.at(16) == f.points).all(1))), _ear_protrusion, bone=False),
+    Measurement("ear protrusion", 2.8, _ear_breadth, _ear_protrusion, bone=False),
     Measurement("neck girth", 25.0, _neck_girth, _neck),
     Measurement("nose deviation", 1.0, _along(0, 30, (27, 33)),
                 _middle(lambda f: f.at(30), (22, 24, 24), 1, 0, 0), bone=False, symmetric=False),
@@ -384,12 +410,3 @@ MEASUREMENTS = (
                 lambda f: _skew(f, f.at(24, 0, 6, 0), (36, 20, 36)), bone=False, symmetric=False),
 )  # fmt: skip
 """All identity directions, in the order of their coefficients; the last four are asymmetries."""
-
-
-def _skew(f: Face, centre: Tensor, size: tuple[float, float, float]) -> Tensor:
-    left = _press(f, centre, size, 0, 1, 0)
-    return left - f.mirrored(left)
-
-
-def _ball(points: Tensor, eye: Eye) -> Tensor:
-    return points[eye.vertices].mean(0)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .face import Face
-from .lids import eye_rotations, lid_lift
+from .lids import channel_angles, eye_rotations, lid_lift
 from .muscles import ramp
 from .regions import Regions
 from .template import ARKIT_NAMES, Rotation
@@ -60,8 +60,7 @@ def build_expressions(
 def _jaw_rotation(face: Face) -> Rotation:
     ears = face.landmarks[[0, 1, 2, 14, 15, 16]]
     return Rotation(
-        channel=ARKIT_NAMES.index("jawOpen"),
-        angle=JAW_OPEN,
+        angles=channel_angles({"jawOpen": JAW_OPEN}),
         axis=torch.tensor([1.0, 0.0, 0.0]),
         pivot=face.pivot(face.hinge, ears).float(),
         weights=face.jaw.float(),

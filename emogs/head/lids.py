@@ -36,35 +36,33 @@ _LIDS = {
     "eyeLookUp": (-0.34, 1.2),
     "eyeLookDown": (0.68, -1.8),
 }
-_GAZE = {"eyeLookUp": ("x", -25.0), "eyeLookDown": ("x", 25.0), "eyeLookIn": ("y", -30.0), "eyeLookOut": ("y", 30.0)}
-"""Axis and degrees for the left eye; right-handed, so that +x looks down and +y to the subject's left."""
+_GAZE_OUT = {"eyeLookIn": -30.0, "eyeLookOut": 30.0}
+_GAZE_DOWN = {"eyeLookUp": -25.0, "eyeLookDown": 25.0}
+"""Degrees by which a ball turns; right-handed about +y for the left eye and about +x."""
 
 
 def eye_rotations(face: Face) -> tuple[Rotation, ...]:
     """Rotations of both eyes' balls and lids."""
+    sideways, upright = torch.tensor([0.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 0.0])
     rotations = []
-    for side, eye in (("Left", face.left_eye), ("Right", face.right_eye)):
+    for side, eye, sign in (("Left", face.left_eye, 1.0), ("Right", face.right_eye, -1.0)):
         pivot = face.pivot(eye.centre, eye.vertices).float()
         ball = torch.zeros(len(face.points))
         ball[eye.vertices] = 1.0
-        for name, (axis, degrees) in _GAZE.items():
-            angle = math.radians(degrees) * (-1 if side == "Right" and axis == "y" else 1)
-            vector = torch.tensor([float(axis == "x"), float(axis == "y"), 0.0])
-            rotations.append(Rotation(ARKIT_NAMES.index(name + side), angle, vector, pivot, ball))
-        upper, lower = lid_turns(face, side)
-        for name, shares in _LIDS.items():
-            for turn, share, sign in ((upper, shares[0], 1.0), (lower, shares[1], -1.0)):
-                largest = float(turn.amax())
-                rotations.append(
-                    Rotation(
-                        channel=ARKIT_NAMES.index(name + side),
-                        angle=sign * share * largest,
-                        axis=torch.tensor([1.0, 0.0, 0.0]),
-                        pivot=pivot,
-                        weights=(turn / largest).float(),
-                    )
-                )
+        out = {f"{name}{side}": sign * math.radians(degrees) for name, degrees in _GAZE_OUT.items()}
+        down = {f"{name}{side}": math.radians(degrees) for name, degrees in _GAZE_DOWN.items()}
+        rotations.append(Rotation(channel_angles(out), sideways, pivot, ball))
+        rotations.append(Rotation(channel_angles(down), upright, pivot, ball))
+        for which, turn in enumerate(lid_turns(face, side)):
+            largest = (1.0, -1.0)[which] * float(turn.amax())
+            angles = {f"{name}{side}": largest * shares[which] for name, shares in _LIDS.items()}
+            rotations.append(Rotation(channel_angles(angles), upright, pivot, (turn / turn.amax()).float()))
     return tuple(rotations)
+
+
+def channel_angles(radians: dict[str, float]) -> Tensor:
+    """[52] radians by channel."""
+    return torch.tensor([radians.get(name, 0.0) for name in ARKIT_NAMES])
 
 
 def lid_turns(face: Face, side: str) -> tuple[Tensor, Tensor]:

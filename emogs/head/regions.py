@@ -83,7 +83,7 @@ def _neighbours(vertices: Tensor, faces: Tensor) -> list[list[tuple[int, float]]
     edges = edges_of(faces)
     lengths = (vertices[edges[:, 0]] - vertices[edges[:, 1]]).norm(dim=1).tolist()
     table: list[list[tuple[int, float]]] = [[] for _ in range(len(vertices))]
-    for (a, b), length in zip(edges.tolist(), lengths):
+    for (a, b), length in zip(edges.tolist(), lengths, strict=True):
         table[a].append((b, length))
         table[b].append((a, length))
     return table

@@ -26,17 +26,15 @@ ARKIT_NAMES = (
     "mouthSmileLeft", "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight",
     "mouthUpperUpLeft", "mouthUpperUpRight", "noseSneerLeft", "noseSneerRight", "tongueOut",
 )  # fmt: skip
-"""The 52 face shapes of ARKit, alphabetical by region. Every template's expression channels carry these names, in this order."""
+"""The 52 face shapes of ARKit, alphabetical by region: names and order of every template's expression channels."""
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """One rotating part: vertex v turns by `angle * expression[channel] * weights[v]` about an axis through a pivot."""
+    """One rotating part: vertex v turns by `(angles @ expression) * weights[v]` about an axis through a pivot."""
 
-    channel: int
-    """Index of the expression channel that drives it."""
-    angle: float
-    """Radians at channel value 1."""
+    angles: Tensor
+    """[E] radians at channel value 1; channels that turn the same part add up."""
     axis: Tensor
     """[3] unit vector in head space, right-handed."""
     pivot: Tensor
@@ -93,14 +91,16 @@ class HeadTemplate:
         try:
             return self.expression_names.index(name)
         except ValueError:
-            raise ValueError(f"expression {name!r} is unknown; valid names: {', '.join(self.expression_names)}") from None
+            raise ValueError(
+                f"expression {name!r} is unknown; valid names: {', '.join(self.expression_names)}"
+            ) from None
 
 
 def _rotate(rotation: Rotation, moved: Tensor, person: Tensor, expression: Tensor) -> Tensor:
-    """Rotates the vertices that take part by their share of the angle; the others are left as they are, bit for bit."""
+    """Turns the vertices that take part by their share of the angle. What does not turn stays as it is, bit for bit."""
     part = rotation.weights.nonzero()[:, 0]
     pivot = torch.einsum("v,bvc->bc", rotation.pivot, person)[:, None]
-    angle = rotation.angle * expression[:, rotation.channel, None] * rotation.weights[part]
+    angle = (expression @ rotation.angles)[:, None] * rotation.weights[part]
     turn = roma.rotvec_to_rotmat(angle[..., None] * rotation.axis)
-    arm = moved[:, part] - pivot
-    return moved.index_copy(1, part, (turn @ arm[..., None])[..., 0] + pivot)
+    change = turn - torch.eye(3).to(turn)
+    return moved.index_add(1, part, (change @ (moved[:, part] - pivot)[..., None])[..., 0])

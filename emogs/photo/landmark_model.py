@@ -18,8 +18,7 @@ from .contour import JAW_POINTS, JawContour, jaw_contour
 class _Turn:
     """A template's `Rotation` reduced to P points; its pivot is a linear function of the identity."""
 
-    channel: int
-    angle: float
+    angles: Tensor  # [E]
     axis: Tensor  # [3]
     weights: Tensor  # [P]
     pivot: Tensor  # [3] of the mean head
@@ -27,7 +26,7 @@ class _Turn:
 
     def rotation(self, expression: Tensor) -> Tensor:
         """[P, 3, 3] of an expression [E]."""
-        angle = self.angle * expression[self.channel] * self.weights
+        angle = (self.angles @ expression) * self.weights
         return roma.rotvec_to_rotmat(angle[:, None] * self.axis)
 
 
@@ -59,9 +58,8 @@ class PointModel:
             arm = (rotation @ (moved - pivot)[..., None])[..., 0]
             shift = torch.cat([turn.pivot_identity, slope.new_zeros(len(expression), 3)])[:, None]
             slope = torch.einsum("pij,npj->npi", rotation, slope - shift) + shift
-            slope[len(identity) + turn.channel] += (
-                turn.angle * turn.weights[:, None] * torch.linalg.cross(turn.axis.expand_as(arm), arm)
-            )
+            sweep = turn.weights[:, None] * torch.linalg.cross(turn.axis.expand_as(arm), arm)
+            slope[len(identity) :] += turn.angles[:, None, None] * sweep
             moved = arm + pivot
         return slope
 
@@ -108,8 +106,7 @@ def landmark_model(template: HeadTemplate) -> LandmarkModel:
 def _reduce(template: HeadTemplate, rows: Tensor) -> PointModel:
     turns = tuple(
         _Turn(
-            rotation.channel,
-            rotation.angle,
+            rotation.angles.double(),
             rotation.axis.double(),
             rotation.weights[rows].double(),
             rotation.pivot.double() @ template.vertices.double(),

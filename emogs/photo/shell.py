@@ -171,7 +171,7 @@ def _base_faces(view: HeadView) -> NDArray[np.int64]:
     template = view.template
     moved = template.expression.norm(dim=-1).sum(0)
     for rotation in template.rotations:
-        moved = moved + rotation.weights * abs(rotation.angle)
+        moved = moved + rotation.weights * rotation.angles.abs().sum()
     height = template.vertices[template.faces][..., 1].mean(1)
     low = (height <= torch.quantile(height, 0.1)).nonzero()[:, 0]
     motion = moved[template.faces[low]].sum(1)
