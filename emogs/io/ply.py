@@ -105,9 +105,7 @@ def _read_vertices(path: Path) -> np.ndarray[Any, Any]:
     from plyfile import PlyData, PlyParseError
 
     try:
-        with path.open("rb") as stream:
-            data = PlyData.read(stream, mmap=False)
-        vertex = data["vertex"].data
+        vertex = PlyData.read(str(path), mmap="r")["vertex"].data
     except KeyError:
         raise FormatError(path, "vertex", "no such element") from None
     except OSError as error:
@@ -124,7 +122,7 @@ def _column(path: str | Path, vertex: np.ndarray[Any, Any], name: str) -> Tensor
     if vertex.dtype[name].kind not in "fiu":
         raise FormatError(path, name, "expected numbers")
     with np.errstate(over="ignore"):
-        values = torch.from_numpy(np.ascontiguousarray(vertex[name], dtype=np.float32))
+        values = torch.from_numpy(np.array(vertex[name], dtype=np.float32))
     if not values.isfinite().all():
         raise FormatError(path, name, "holds a value that is not finite")
     return values
