@@ -5,6 +5,7 @@ from importlib.metadata import version
 from emogs.cameras import Cameras, look_at, pinhole
 from emogs.gaussians import EmotionBasis, Gaussians, Rig
 from emogs.ops.norm import emotion_norm
+from emogs.ops.renorm import emotion_renorm
 from emogs.rasterize import RasterSettings, Rendering, rasterize
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Rendering",
     "Rig",
     "emotion_norm",
+    "emotion_renorm",
     "look_at",
     "pinhole",
     "rasterize",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..head.template import ARKIT_NAMES
+from ..ops.renorm import emotion_renorm
 from .codes import psi
 from .mixing import expression_from_emotion
 from .tables import EMOTIONS, UNTOUCHED
@@ -81,8 +82,7 @@ class GeometryPath(nn.Module):
         mean_target, mean_source = self._mean(target, style), self._mean(source, style)
         scale = torch.expm1(self._log_spread(target) - self._log_spread(source))
         shift = mean_target - mean_source
-        centred = params - (self.neutral + mean_source)[:, None]
-        out = params + self.mask * (scale[:, None] * centred + shift[:, None])
+        out = emotion_renorm(params, self.neutral + mean_source, scale, shift, channels=self.mask)
         return out.clamp(0, 1) if clamp else out
 
     def _mean(self, codes: Tensor, style: Tensor | None) -> Tensor:
