@@ -2,10 +2,10 @@
 
 Minimised is, with landmarks in units of their expected error,
 
-    1/2 sum_i w_i |projected_i - found_i|^2 + 1/2 |identity|^2 + sparsity * sum_j e_j + coupling and exclusion of e
+    1/2 sum_i w_i |projected_i - found_i|^2 + 1/2 |identity|^2 + sum_j c_j e_j + coupling and exclusion of e
 
 over the rotation and translation of the head, standard deviations of the identity and ARKit values e in [0, 1]. The
-sparsity term makes a face neutral unless the landmarks say otherwise; coupling keeps the two sides alike; exclusion keeps
+third term makes a face neutral unless the landmarks say otherwise; coupling keeps the two sides alike; exclusion keeps
 antagonists apart. Weights come from the network's doubt and from how far off a landmark still is (Geman-McClure). Without
 the expression a smile would become identity. The pose lives in the view matrix alone: the head stays in head space.
 """
@@ -32,9 +32,15 @@ HOPELESS = 0.15
 _ERROR = 0.02  # expected landmark error over the face's size
 _GROUP_ERROR = ((slice(0, 17), 3.0), (slice(17, 27), 2.0))  # jaw and brows are found two or three times worse
 _IDENTITIES = 50  # directions beyond are finer than 68 points
-_SPARSITY = 1.0
-_RIDGE = 0.3
-_COUPLING = 8.0
+_SPARSITY = 2.0
+_COSTLIER = (
+    (("jawLeft", "jawRight", "mouthLeft", "mouthRight"), 4.0),  # faces are seldom awry; a slightly wrong yaw looks so
+    (("noseSneer", "mouthDimple", "mouthRoll", "mouthShrug", "mouthStretch", "mouthPress", "eyeWide", "eyeBlink"), 2.0),
+    (("mouthSmile", "jawOpen"), 0.5),
+)
+"""How much rarer than others channels are, as factors of the sparsity."""
+_RIDGE = 1.0
+_COUPLING = 30.0
 _EXCLUSION = 20.0
 _OPPOSITE = 200.0
 _ITERATIONS = 30
@@ -250,8 +256,8 @@ def _sides(prefix: str) -> list[int]:
     return [i for i, name in enumerate(ARKIT_NAMES) if name in (prefix, prefix + "Left", prefix + "Right")]
 
 
-def _expression_prior() -> tuple[Tensor, Tensor]:
-    """Curvature [52, 52] (ridge and left-right coupling) and exclusions [52, 52], where e_i e_j is penalised."""
+def _expression_prior() -> tuple[Tensor, Tensor, Tensor]:
+    """Cost [52] of each channel, curvature [52, 52] (ridge and left-right coupling) and exclusions [52, 52], where e_i e_j is penalised."""
     count = len(ARKIT_NAMES)
     curvature = _RIDGE * torch.eye(count, dtype=torch.float64)
     for i, name in enumerate(ARKIT_NAMES):
@@ -270,17 +276,22 @@ def _expression_prior() -> tuple[Tensor, Tensor]:
     for name in ("mouth", "jaw"):
         i, j = ARKIT_NAMES.index(name + "Left"), ARKIT_NAMES.index(name + "Right")
         exclusion[i, j] = exclusion[j, i] = _OPPOSITE
-    return curvature, exclusion
+    cost = torch.full((count,), _SPARSITY, dtype=torch.float64)
+    for names, factor in _COSTLIER:
+        for i, channel in enumerate(ARKIT_NAMES):
+            if channel.startswith(names):
+                cost[i] *= factor
+    return cost, curvature, exclusion
 
 
-_CURVATURE, _EXCLUDED = _expression_prior()
+_COST, _CURVATURE, _EXCLUDED = _expression_prior()
 _JAW_OPEN, _MOUTH_CLOSE = ARKIT_NAMES.index("jawOpen"), ARKIT_NAMES.index("mouthClose")
 
 
 def _prior_cost(state: _State) -> Tensor:
     e = state.expression
     closing = (e[_MOUTH_CLOSE] - e[_JAW_OPEN]).clamp_min(0)  # mouthClose corrects an open jaw and means nothing without
-    cost = 0.5 * state.identity.square().sum() + _SPARSITY * e.sum() + 0.5 * e @ _CURVATURE @ e
+    cost = 0.5 * state.identity.square().sum() + _COST @ e + 0.5 * e @ _CURVATURE @ e
     return cost + 0.5 * e @ _EXCLUDED @ e + 0.5 * 100 * closing.square()
 
 
@@ -291,7 +302,7 @@ def _prior(state: _State) -> tuple[Tensor, Tensor]:
     curvature = torch.zeros(state.unknowns(), state.unknowns(), dtype=torch.float64)
     gradient[6:first] = state.identity
     curvature[range(6, first), range(6, first)] = 1.0
-    gradient[first:] = _SPARSITY + _CURVATURE @ e + _EXCLUDED @ e
+    gradient[first:] = _COST + _CURVATURE @ e + _EXCLUDED @ e
     curvature[first:, first:] = _CURVATURE
     closing = 100 * (e[_MOUTH_CLOSE] - e[_JAW_OPEN]).clamp_min(0)
     gradient[first + _MOUTH_CLOSE] += closing

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from emogs.data.faces import FaceRenderer, write_shard
 from emogs.head.ict import load_ict
 from emogs.photo.landmarks import GROUPS, INPUT_SIZE, MIRRORED, WEIGHTS, LandmarkNet
 
+Batch = tuple[Tensor, Tensor]
+
 _CREDIT = "trained on renders of ICT-FaceKit Light (MIT, copyright USC Institute for Creative Technologies)"
 _SHARD = 250
 _TIGHTEST, _LOOSEST = 1.2, 1.65
@@ -38,16 +41,17 @@ class LandmarkTraining:
     ict: Path
     """Folder with ICT-FaceKit's ict_head.npz and vertex_indices.json."""
     work: Path = Path("build/landmarks")
-    """Rendered pictures and training state; about 0.8 GB."""
+    """Rendered pictures and training state; about 0.7 GB."""
     out: Path = WEIGHTS
     """Where the weights go; the log lies beside them as .json."""
-    count: int = 12000
+    count: int = 10000
     """Pictures to render, in shards of 250; the last four shards are held out."""
-    epochs: int = 24
+    epochs: int = 18
     batch: int = 64
     rate: float = 3e-3
     """Peak learning rate of a one-cycle schedule."""
     threads: int = 2
+    """Processes that render; one thread less trains while another prepares the next batch."""
     seed: int = 0
     bfloat16: bool = True
     """Convolutions in bfloat16: twice as fast on processors that have it, slower on others."""
@@ -111,7 +115,7 @@ def load(folder: Path, shards: int) -> tuple[np.ndarray, np.ndarray]:
 
 def train(config: LandmarkTraining, images: np.ndarray, landmarks: np.ndarray) -> tuple[LandmarkNet, list[dict]]:
     """Trains from the last finished epoch on; the last four shards are never trained on."""
-    torch.set_num_threads(config.threads)
+    torch.set_num_threads(max(1, config.threads - 1))
     torch.manual_seed(config.seed)
     held = min(4 * _SHARD, len(images) // 5)
     kept = len(images) - held
@@ -131,9 +135,10 @@ def train(config: LandmarkTraining, images: np.ndarray, landmarks: np.ndarray) -
         task = progress.add_task("training", total=config.epochs * steps, completed=len(history) * steps)
         for epoch in range(len(history), config.epochs):
             rng = np.random.default_rng([config.seed, epoch])
+            rows = rng.permutation(kept)[: steps * config.batch].reshape(steps, config.batch)
             losses = []
-            for rows in rng.permutation(kept)[: steps * config.batch].reshape(steps, config.batch):
-                losses.append(_step(net, *augmented(images[rows], landmarks[rows], rng), optimizer, config.bfloat16))
+            for image, target in _ahead(lambda r, rng=rng: augmented(images[r], landmarks[r], rng), rows):
+                losses.append(_step(net, image, target, optimizer, config.bfloat16))
                 schedule.step()
                 progress.advance(task)
             error = held_out_error(net, images[kept:], landmarks[kept:])
@@ -144,6 +149,16 @@ def train(config: LandmarkTraining, images: np.ndarray, landmarks: np.ndarray) -
             torch.save({**saved, "history": history}, unfinished)
             unfinished.replace(state)
     return net.eval(), history
+
+
+def _ahead(make: Callable[[np.ndarray], Batch], rows: np.ndarray) -> Iterator[Batch]:
+    """The batches that `make` gives for each of the rows; the next is made while the last is used."""
+    with ThreadPoolExecutor(1) as worker:
+        pending = worker.submit(make, rows[0])
+        for row in rows[1:]:
+            ready, pending = pending.result(), worker.submit(make, row)
+            yield ready
+        yield pending.result()
 
 
 def _step(net: LandmarkNet, image: Tensor, target: Tensor, optimizer: torch.optim.Optimizer, bfloat16: bool) -> float:
