@@ -158,6 +158,8 @@ class AvatarPage:
 
 def splat_arrays(gaussians: Gaussians) -> dict[str, Any]:
     """Gaussians as viser takes them: centers [N, 3], covariances [N, 3, 3], rgbs [N, 3], opacities [N, 1]; in cm."""
+    if gaussians.colors is None:
+        raise ValueError("gaussians: viser draws no harmonics, expected colors [N, 3]")
     rotations = roma.unitquat_to_rotmat(roma.quat_wxyz_to_xyzw(torch.nn.functional.normalize(gaussians.quats, dim=-1)))
     axes = rotations * (UNITS_PER_METRE * gaussians.scales)[:, None]
     arrays = {
