@@ -11,6 +11,7 @@ from torch import Tensor
 
 from . import organs, paint
 from .anatomy import landmark_vertices, regions_of
+from .anthropometry import build_identity
 from .cage import Cage, build_cage
 from .expressions import build_expressions
 from .regions import Regions
@@ -25,10 +26,11 @@ _PARTS = ("skin", "eye_left", "eye_right", "teeth_upper", "teeth_lower", "gums",
 
 @cache
 def builtin_head() -> HeadTemplate:
-    """The built-in head with its expressions; made once per process."""
+    """The built-in head with its expressions and identity directions; made once per process."""
     neutral, regions = neutral_head()
     expression, rotations = build_expressions(neutral.vertices, neutral.faces, neutral.landmarks, regions)
-    return replace(neutral, expression=expression, rotations=rotations)
+    identity, names = build_identity(neutral.vertices, neutral.faces, neutral.landmarks, regions)
+    return replace(neutral, expression=expression, rotations=rotations, identity=identity, identity_names=tuple(names))
 
 
 def neutral_head() -> tuple[HeadTemplate, Regions]:
