@@ -29,21 +29,20 @@ class Look:
     shell: Shell
 
 
-def look(crop: Tensor, view: HeadView, texels: TexelMap | None = None, *, valid: Tensor | None = None) -> Look:
+def look(crop: Tensor, view: HeadView, texels: TexelMap | None = None) -> Look:
     """Reads a head's appearance from a photo.
 
     Args:
         crop: [S, S, 3] square crop in [0, 1].
         view: the head fitted to it.
         texels: the template's texture map, 256 x 256 if not given.
-        valid: [S, S] False where the crop reaches beyond the photo.
     """
     if crop.ndim != 3 or crop.shape[2] != 3 or crop.shape[0] != crop.shape[1] or crop.shape[0] != view.size:
         raise ValueError(f"crop: expected [{view.size}, {view.size}, 3], got {list(crop.shape)}")
     texels = texel_map(view.template) if texels is None else texels
     image = crop.detach().float().cpu().numpy()
     zones = find_zones(view.template)
-    matte = matte_person(image, view, None if valid is None else valid.cpu().numpy().astype(bool))
+    matte = matte_person(image, view)
     cover = find_cover(image, matte, view, zones)
     maps = unproject(view, texels, matte, cover)
     texture = fill_texture(view, texels, maps, matte, cover, zones)

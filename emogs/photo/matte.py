@@ -1,7 +1,7 @@
 """Who is in the crop: a soft matte of the person, and the person's colours freed of the background's.
 
-GrabCut (Rother et al., 2004) on a reduced crop, seeded by the projected head: the face is certain, a generous region
-for hair and shoulders is possible, the rest is background. A guided filter softens the cut along hair.
+Where the head is and how people are built says what to expect where; colour histograms learned from that overrule the
+expectation where they are clear; GrabCut (Rother et al., 2004) draws the line; a guided filter softens it along hair.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import scipy.ndimage
 from numpy.typing import NDArray
 
 from .images import guided_filter, inside_distance, nearest, resize, smoothstep
@@ -20,7 +21,18 @@ Mask = NDArray[np.bool_]
 
 CUT = 192
 """Cells along a side in GrabCut: its time grows faster than the cells do."""
-ROUNDS = 3
+ROUNDS = 2
+"""Of GrabCut's refining the colour models and cutting again."""
+CERTAIN = 0.999
+"""Expectation where the projected head leaves no doubt."""
+BINS = 20
+"""Cells of a colour histogram along each axis of CIE Lab; a and b from -64 to 64."""
+GAP = 15
+"""Cells; narrower gaps in a body are its own dark or bright parts: clothes vary more than walls."""
+WHOLE = 0.4
+"""Expectation above which gaps are closed: the body, and the head without what stands off it."""
+LESSONS = 3
+"""Of learning the histograms anew from what they made likely."""
 
 
 @dataclass(frozen=True)
@@ -32,56 +44,85 @@ class Matte:
     valid: Mask  # [S, S] where the crop shows the photo at all
 
 
-def matte_person(crop: Array, view: HeadView, valid: Mask | None = None) -> Matte:
+def matte_person(crop: Array, view: HeadView) -> Matte:
     """Separates the person from the background.
 
     Args:
         crop: [S, S, 3] in [0, 1].
-        view: the fitted head; only its silhouette and landmarks are used.
-        valid: [S, S] False where the crop reaches beyond the photo; None if it does not.
+        view: the fitted head; only its silhouette and landmarks are used, and where the photo ends.
     """
-    valid = np.ones(crop.shape[:2], bool) if valid is None else valid
-    mask = cut_out(crop, seeds(view), valid)
+    valid = np.ones(crop.shape[:2], bool) if view.valid is None else view.valid.numpy()
+    mask = cut_out(crop, expectation(view), valid)
     alpha = soften(crop, resize(mask.astype(np.float32), crop.shape[0])) * valid
     return Matte(alpha, clean_colours(crop, alpha), valid)
 
 
-def seeds(view: HeadView) -> NDArray[np.uint8]:
-    """GrabCut's four labels [CUT, CUT] from the head's projection."""
+def expectation(view: HeadView) -> Array:
+    """How likely each cell [CUT, CUT] shows the person, before any colour is looked at.
+
+    Lengths are in face heights (chin to brows) up and down, and in jaw widths sideways; shoulders lie level under the
+    neck even if the head tilts. Beside hair and shoulders the values leave room for doubt, which colours then decide.
+    """
     head = resize(view.front.hit.astype(np.float32), CUT) > 0.5
     marks = view.project(view.camera_vertices[view.template.landmarks.numpy()]) * (CUT / view.size)
     brow, chin, jaw = marks[17:27].mean(0), marks[8], marks[[0, 16]]
-    up, width = brow - chin, np.linalg.norm(jaw[1] - jaw[0])
-    tall = np.linalg.norm(up)
-    up = up / max(tall, 1e-6)
-    side = np.array([-up[1], up[0]])
+    up, width = brow - chin, max(float(np.linalg.norm(jaw[1] - jaw[0])), 1e-6)
+    tall = max(float(np.linalg.norm(up)), 1e-6)
+    up = up / tall
     y, x = np.mgrid[:CUT, :CUT] + 0.5
     offset = np.stack([x, y], -1) - chin
-    along, across = offset @ up / max(tall, 1e-6), np.abs(offset @ side) / max(width, 1e-6)
-    from_neck = offset + 0.35 * tall * up  # shoulders stay level when the head tilts
-    below, beside = from_neck[..., 1] / max(tall, 1e-6), np.abs(from_neck[..., 0]) / max(width, 1e-6)
+    along, across = offset @ up / tall, offset @ np.array([-up[1], up[0]]) / width
+    from_neck = offset + 0.35 * tall * up
+    below, beside = np.maximum(from_neck[..., 1] / tall, 0), np.abs(from_neck[..., 0]) / width
 
-    face = cv2.fillConvexPoly(np.zeros((CUT, CUT), np.uint8), cv2.convexHull(marks.astype(np.int32)), 1) > 0
-    near = ((along - 0.75) / 1.55) ** 2 + (across / 1.3) ** 2 < 1
-    near |= (below > -0.2) & (beside < 0.8 + 2.2 * np.sqrt(np.maximum(below + 0.2, 0)))
-    likely = ((along - 0.85) / 0.95) ** 2 + (across / 0.72) ** 2 < 1
-    likely |= (below > 0) & (beside < 0.35 + 1.1 * np.sqrt(np.maximum(below, 0)))
-    labels = np.full((CUT, CUT), cv2.GC_PR_BGD, np.uint8)
-    labels[likely | head] = cv2.GC_PR_FGD
-    labels[~near & ~head] = cv2.GC_BGD
-    labels[inside_distance(head & (along > 0.05)) > 0.04 * width] = cv2.GC_FGD
-    labels[cv2.erode(face.astype(np.uint8), np.ones((5, 5))) > 0] = cv2.GC_FGD
-    return labels
+    from_hair = np.hypot((along - 0.85) / 0.95, across / 0.72)
+    hair = np.interp(from_hair, [0.8, 1, 1.4, 1.9], [0.75, 0.55, 0.2, 0.02])
+    torso = np.interp(beside / (0.35 + 0.9 * np.sqrt(below)), [0.6, 1, 1.6, 2.4], [0.95, 0.75, 0.5, 0.15])
+    expected = np.maximum(hair, torso * smoothstep(0, 0.15, below))
+    expected = np.where(head, np.maximum(expected, 0.9), expected)
+    face = cv2.fillConvexPoly(np.zeros((CUT, CUT), np.uint8), cv2.convexHull(marks.astype(np.int32)), 1)
+    certain = (inside_distance(head & (along > 0.05)) > 0.04 * width) | (cv2.erode(face, np.ones((5, 5), np.uint8)) > 0)
+    return np.where(certain, CERTAIN, expected).astype(np.float32)
 
 
-def cut_out(crop: Array, labels: NDArray[np.uint8], valid: Mask) -> Mask:
+def cut_out(crop: Array, expected: Array, valid: Mask) -> Mask:
     """The person [CUT, CUT], in one piece and without small holes; beyond the photo the cut at its edge is repeated."""
-    image = (resize(crop, CUT)[..., ::-1] * 255).round().astype(np.uint8)
-    image = cv2.bilateralFilter(image, 5, 20, 3)
     window = _window(resize(valid.astype(np.float32), CUT) > 0.9)
-    certain = labels == cv2.GC_FGD
-    mask = _without_holes(_connected_to(_grab_cut(image[window], labels[window]) | certain[window], certain[window]))
+    image, expected = np.ascontiguousarray(resize(crop, CUT)[window]), expected[window]
+    likely = _posterior(image, expected)
+    certain = expected >= CERTAIN
+    labels = np.where(likely > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    labels[likely < 0.03] = cv2.GC_BGD
+    labels[certain | (likely > 0.9)] = cv2.GC_FGD
+    mask = _grab_cut(image, labels) | certain
+    whole = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((GAP, GAP), np.uint8)) > 0
+    mask = _without_holes(_connected_to(mask | (whole & (expected > WHOLE)), certain))
     return np.pad(mask, [(side.start, CUT - side.stop) for side in window], mode="edge")
+
+
+def _posterior(image: Array, expected: Array) -> Array:
+    """Probability [H, W] of the person given colours [H, W, 3].
+
+    Histograms of person and background are learned from what is expected where, then from what that makes likely.
+    """
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    place = ((lab + np.float32([0, 64, 64])) * np.float32([BINS / 100.01, BINS / 128, BINS / 128])).astype(int)
+    cell = np.ravel_multi_index(tuple(place.clip(0, BINS - 1).reshape(-1, 3).T), (BINS,) * 3)
+    prior, likely = expected.ravel(), expected.ravel()
+    for _ in range(LESSONS):
+        counts = [np.bincount(cell, weight, BINS**3).reshape((BINS,) * 3) for weight in (likely, 1 - likely)]
+        person, other = (scipy.ndimage.gaussian_filter(count, 0.7).ravel()[cell] + 0.1 for count in counts)
+        likely = prior * person / (prior * person + (1 - prior) * other * (likely.sum() / (1 - likely).sum()))
+    return cv2.GaussianBlur(likely.reshape(expected.shape).astype(np.float32), (0, 0), 1.0)
+
+
+def _grab_cut(image: Array, labels: NDArray[np.uint8]) -> Mask:
+    """The cut of an image [H, W, 3] with GrabCut's four labels."""
+    if len(np.unique(labels % 2)) == 2:  # of one kind only there is nothing to tell apart
+        cv2.setRNGSeed(0)  # the colour models' clusters start at random
+        smooth = cv2.bilateralFilter((image[..., ::-1] * 255).round().astype(np.uint8), 5, 20, 3)
+        cv2.grabCut(smooth, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
+    return cv2.morphologyEx(labels % 2, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
 
 
 def _window(valid: Mask) -> tuple[slice, slice]:
@@ -90,16 +131,6 @@ def _window(valid: Mask) -> tuple[slice, slice]:
     if min(map(len, spans)) < CUT // 4:
         return slice(0, CUT), slice(0, CUT)
     return tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
-
-
-def _grab_cut(image: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Mask:
-    """The cut of a BGR image with seeds; the seeds themselves where one of the two kinds is missing."""
-    labels, image = labels.copy(), np.ascontiguousarray(image)
-    if (labels % 2 == 0).any() and (labels % 2 == 1).any():  # with one kind only there is nothing to cut
-        cv2.setRNGSeed(0)  # its colour clusters start at random
-        cv2.grabCut(image, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), ROUNDS, cv2.GC_INIT_WITH_MASK)
-    mask = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
-    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
 
 
 def _connected_to(mask: Mask, core: Mask) -> Mask:

@@ -26,8 +26,8 @@ Mask = NDArray[np.bool_]
 
 CLEARANCE = 0.002
 """Metres between skin and the hair on it, at the hair's edge."""
-THICKNESS = 0.012
-"""Metres that hair well inside its edge lies above the head."""
+THICKNESS = 0.015
+"""Metres that hair well inside its edge lies above the head, at most: as much as it stands out beside the head."""
 HIGHEST = 0.25
 """Metres; a limit for what has no outline in the crop."""
 TORSO_DEPTH = 0.11
@@ -53,8 +53,9 @@ def hair_sheets(view: HeadView, matte: Matte, cover: Cover, zones: Zones) -> lis
     rim = _skull_depth(view)
     skin = np.where(hit, np.maximum(rim - view.front.depth, 0), 0)
     raised = _inflate(domain, skin**2, metre, valid)
+    thickness = _thickness(beside, hit, metre)
     inner = inside_distance(cover.hair > 0.3) * metre
-    lift = CLEARANCE + (THICKNESS - CLEARANCE) * smoothstep(0, 0.025, inner)
+    lift = CLEARANCE + (thickness - CLEARANCE) * smoothstep(0, 0.025, inner)
     depth = rim - np.sqrt(raised)
     depth = np.where(hit, np.minimum(depth, view.front.depth - lift), depth)
     front = Sheet(_continued(depth, domain), cover.hair, matte.foreground, detail=1.0)
@@ -66,7 +67,7 @@ def hair_sheets(view: HeadView, matte: Matte, cover: Cover, zones: Zones) -> lis
     nape = np.where(view.back.hit, np.maximum(view.back.depth - rim, 0), 0)
     hollow = _inflate(closed, nape**2, metre, valid)
     depth = rim + np.sqrt(hollow)
-    behind = np.where(view.back.hit, view.back.depth + THICKNESS, -np.inf)
+    behind = np.where(view.back.hit, view.back.depth + thickness, -np.inf)
     depth = np.maximum(depth, behind)
     solid = cv2.GaussianBlur(closed.astype(np.float32), (0, 0), 0.7) * smoothstep(0.5, 0.95, person)
     back = Sheet(_continued(depth, closed), solid, _reflected(matte.foreground, cover.hair > 0.85), detail=0.5)
@@ -90,6 +91,12 @@ def body_sheets(view: HeadView, matte: Matte, cover: Cover) -> list[Sheet]:
     solid = cv2.GaussianBlur(closed.astype(np.float32), (0, 0), 0.7) * smoothstep(0.5, 0.95, resize(matte.alpha, GRID))
     colour = _reflected(matte.foreground, cover.body > 0.85)
     return [front, Sheet(_continued(depth, closed), solid, colour, detail=0.5)]
+
+
+def _thickness(beside: Mask, hit: Mask, metre: float) -> float:
+    """Metres by which hair stands out beside the head, within its limits."""
+    away = nearest(hit)[2][beside] * metre if beside.any() and hit.any() else np.zeros(1)
+    return float(np.clip(np.percentile(away, 70), 1.5 * CLEARANCE, THICKNESS))
 
 
 def _inflate(domain: Mask, border: Array, metre: float, valid: Mask, curvature: float = 4.0) -> Array:

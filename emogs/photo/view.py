@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..head.template import HeadTemplate
+from .face import HeadFit
 
 Array = NDArray[np.float32]
 
@@ -56,6 +57,7 @@ class HeadView:
         viewmat: [4, 4] head space to OpenCV camera; rigid.
         K: [3, 3] intrinsics in pixels of the crop; pixel centres at +0.5.
         size: side of the crop in pixels.
+        valid: [S, S] False where the crop reaches beyond the photo; None if it does not.
     """
 
     template: HeadTemplate
@@ -64,6 +66,13 @@ class HeadView:
     viewmat: Tensor
     K: Tensor
     size: int
+    valid: Tensor | None = None
+
+    @classmethod
+    def from_fit(cls, template: HeadTemplate, fit: HeadFit) -> HeadView:
+        """The view of a head that `fit_photo` found."""
+        valid = torch.from_numpy(fit.valid)
+        return cls(template, fit.vertices(template), fit.neutral(template), fit.viewmat, fit.K, fit.width, valid)
 
     @cached_property
     def faces(self) -> NDArray[np.int64]:
