@@ -114,9 +114,9 @@ def _eye_squint(f: Face) -> Tensor:
 def _nose_sneer(f: Face) -> Tensor:
     """Levator labii superioris alaeque nasi: wing and lip go up, the nose wrinkles, the brow's head comes down."""
     return (
-        f.press(f.at(35, 3, 2, -3), (18, 20, 24), 0.2, 4.6, 0.0)
-        + f.upper * f.press(f.at(52, 1, 1, -4), (28, 20, 28), 0.0, 4.0, 0.0)
-        + f.press(f.at(35, 14, -3, -6), (20, 20, 22), -1.6, 3.4, 0.4)
+        f.press(f.at(35, 0, 4, 0), (24, 22, 34), 0.3, 2.8, 0.0)
+        + f.upper * f.press(f.at(53, -4, -4, -3), (19, 18, 28), 0.0, 4.4, 0.0)
+        + f.press(f.at(35, 14, -3, -6), (20, 20, 22), -1.6, 3.0, 0.4)
         + f.press(f.at(42, -6, -14, 4), (14, 14, 18), -0.4, 1.2, 1.4)
         + f.press(f.at(23, -4, -2, 0), (24, 15, 22), -0.9, -2.7, 0.3)
     )
@@ -136,7 +136,7 @@ def _smile(f: Face) -> Tensor:
     """Zygomaticus major: the corner goes back and up over the teeth, the cheek lifts, the nasolabial fold deepens."""
     cheekbone = f.at(45, 8, -24, -20)
     return (
-        f.muscle(cheekbone, f.at(54), 11.0, spread=34, reach=36)
+        f.muscle(cheekbone, f.at(54), 12.0, spread=34, reach=36)
         + f.press(f.at(54, 24, 13, -20), (46, 48, 46), 3.4, 3.6, 1.0)
         + f.press(f.at(54, 12, 20, -4), (32, 32, 34), 0.8, 0.4, 2.0)
         + f.press(f.at(8, 14, 10, 0), (30, 24, 30), 0.4, 1.4, 0.6)
@@ -170,7 +170,7 @@ def _frown(f: Face) -> Tensor:
 def _upper_up(f: Face) -> Tensor:
     """Levator labii superioris: half of the upper lip and the skin beside the nose go up."""
     return (
-        f.upper * f.press(f.at(52, 1, -1, -3), (26, 20, 28), 0.8, 5.4, -0.2)
+        f.upper * f.press(f.at(53, -4, -2, -3), (19, 20, 28), 0.7, 5.6, -0.2)
         + f.press(f.at(35, 8, -4, -4), (22, 20, 24), 1.0, 3.4, -1.0)
         + f.press(f.at(46, -2, -22, 0), (24, 18, 26), 0.2, 1.2, 0.8)
     )

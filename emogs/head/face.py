@@ -126,7 +126,7 @@ class Face:
 
         hold(self.skin & (above_mouth > 12), 1.0, 0.0)
         hold(self.skin & (points[:, 2] < self.at(15)[2]), 1.0, 0.0)
-        hold(self.skin & (points[:, 1] < self.at(8)[1] - 30), 1.0, 0.0)
+        hold(self.skin & (points[:, 1] < self.at(8)[1] - 55), 1.0, 0.0)
         for side in (1.0, -1.0):
             for landmark, share in ((15, 0.0), (14, 0.05), (13, 0.15), (12, 0.35), (11, 0.6), (10, 0.85), (9, 0.95)):
                 bone = self.at(landmark) * self.vector(side, 1, 1)

@@ -132,11 +132,11 @@ def test_channel_moves_something_but_not_the_skull(head: HeadTemplate, regions: 
 
 @pytest.mark.parametrize("name", [name for name in ARKIT_NAMES if name not in _TURNED])
 def test_channel_folds_almost_no_skin(head: HeadTemplate, regions: Regions, name: str):
-    """At most 0.6% of the face's visible skin may turn by more than 100 degrees against its resting normal."""
+    """At most 0.8% of the face's visible skin may turn by more than 100 degrees against its resting normal."""
     skin = (head.face_part == head.part_names.index("skin")) & (head.vertices[head.faces][:, :, 2] > 0).all(1)
     rest, moved = _normals(wear(head), head.faces[skin]), _normals(wear(head, **{name: 1.0}), head.faces[skin])
     folded = (rest * moved).sum(1) < -0.17
-    assert folded.double().mean() <= 0.006
+    assert folded.double().mean() <= 0.008
 
 
 def _normals(points: Tensor, faces: Tensor) -> Tensor:
