@@ -193,13 +193,13 @@ class _Stages:
     """Shows which stage runs and how long the finished ones took; call it with the name of each as it begins."""
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress, SpinnerColumn, TextColumn
 
         self.seconds: dict[str, float] = {}
         self._columns = Progress(
             SpinnerColumn(finished_text="[green]+"),
             TextColumn("{task.description}"),
-            TimeElapsedColumn(),
+            TextColumn("{task.elapsed:.1f} s", justify="right"),
             console=console,
         )
         self._running: tuple[str, float, Any] | None = None
@@ -221,6 +221,7 @@ class _Stages:
             stage, begin, task = self._running
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - begin
             self._columns.update(task, completed=1)
+            self._columns.stop_task(task)
             self._running = None
 
 

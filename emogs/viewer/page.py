@@ -7,6 +7,7 @@ are one shared state.
 from __future__ import annotations
 
 import errno
+import logging
 import math
 import socket
 import threading
@@ -56,6 +57,8 @@ class AvatarPage:
         import viser
 
         _check_port(host, port)
+        # Browsers open connections ahead of need and drop them; each would print a traceback.
+        logging.getLogger("websockets.server").setLevel(logging.CRITICAL)
         self.avatar = avatar
         self.address = f"http://{host}:{port}"
         self._lock, self._quiet, self._shown = threading.RLock(), False, torch.tensor([])

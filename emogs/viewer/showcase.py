@@ -29,9 +29,9 @@ CHIN = 8
 """Its index among the 68 landmarks."""
 CROWN = 0.998
 """Share of the Gaussians that lie below what counts as the top of the hair."""
-CLOSE, WIDE = 0.25, 0.55
+CLOSE, WIDE = 0.12, 0.55
 """How far pictures reach below the chin, in heights of the head from its chin to the top of its hair."""
-ABOVE = 0.08
+ABOVE = 0.05
 """How much air they leave above the hair, in the same measure."""
 CENTRE_GREY, CORNER_GREY = 0.66, 0.40
 """Display values of the studio backdrop: bright enough for dark hair, dark enough for fair."""
