@@ -1,4 +1,4 @@
-"""Give a transformer block an emotion: its LayerNorm takes a scale and a shift from the code, and is itself at neutral."""
+"""Give a backbone an emotion: its LayerNorm takes a scale and a shift from the code, and is itself at neutral."""
 
 import torch
 

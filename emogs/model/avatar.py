@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from ..cameras import Cameras, look_at, pinhole
-from ..emotion import EMOTIONS, GeometryPath, parse_emotion, psi
-from ..gaussians import EmotionBasis, Gaussians, Rig
+from ..emotion import EMOTIONS, GeometryPath, parse_emotion
+from ..gaussians import Gaussians, Rig
 from ..head import HeadTemplate, builtin_head
 from ..ops import rig_frames
 from ..rasterize import RasterSettings, Rendering, rasterize
 from .avatar_file import read_avatar, write_avatar
+from .bake import BakedBasis
 from .posing import carry, modulate
 
 VIEW_HEIGHT = 0.47
@@ -47,8 +48,7 @@ class Avatar:
     geometry: GeometryPath
     source: Tensor  # [52] the expression that the photo showed
     camera: Cameras  # one: that of the photo's crop
-    basis: EmotionBasis | None = None  # K components over the N Gaussians
-    basis_weights: Tensor | None = None  # [35, K] weights of the basis from psi
+    baked: BakedBasis | None = None  # what emotion changes beyond the shape; None if nothing
 
     def render(
         self,
@@ -68,10 +68,13 @@ class Avatar:
         """
         code = as_codes(emotion)
         frames = self.frames(code, articulation)
-        batch = len(frames)
-        weights = None if self.basis is None else (psi(code) @ self.basis_weights).expand(batch, -1)
         return rasterize(
-            self.gaussians, cameras, emotion=weights, basis=self.basis, rig=Rig(self.binding, frames), settings=settings
+            self.gaussians,
+            cameras,
+            emotion=self.baked.mix(code) if self.baked else None,
+            basis=self.baked.basis if self.baked else None,
+            rig=Rig(self.binding, frames),
+            settings=settings,
         )
 
     def expression(self, emotion: Tensor | str | None = None, articulation: Tensor | None = None) -> Tensor:
@@ -96,12 +99,12 @@ class Avatar:
     def posed(self, emotion: Tensor | str | None = None, articulation: Tensor | None = None) -> Gaussians:
         """The Gaussians themselves in head space, for one emotion: what a file of splats holds."""
         local = self.gaussians
-        if self.basis is not None:
-            local = modulate(local, self.basis, (psi(as_codes(emotion)) @ self.basis_weights)[0])
+        if self.baked:
+            local = modulate(local, self.baked.basis, self.baked.mix(as_codes(emotion))[0])
         return carry(local, self.frames(emotion, articulation)[0, self.binding.long()])
 
     def orbit(self, yaw: Tensor | float = 0.0, pitch: float = 0.0, size: int = 512) -> Cameras:
-        """Cameras around the upright head, looking at it from `yaw` [C] degrees to its left and `pitch` degrees above."""
+        """Cameras around the upright head, seeing it from `yaw` [C] degrees to its left and `pitch` degrees above."""
         return orbit_cameras(torch.as_tensor(yaw, dtype=torch.float32).reshape(-1), pitch, size)
 
     def save(self, path: str | Path) -> None:

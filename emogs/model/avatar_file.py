@@ -1,6 +1,6 @@
 """An avatar as one safetensors file: named tensors and a few words of text; reading it executes nothing.
 
-The head itself is not in the file. It is named, with a fingerprint that tells whether the reader's head is the writer's.
+The head itself is not in the file: it is named, with a fingerprint that tells whether the reader's is the writer's.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from ..emotion import GeometryPath
 from ..gaussians import EmotionBasis, Gaussians
 from ..head import HeadTemplate
 from ..io.files import SYNTHETIC, FormatError, replacing
+from .bake import BakedBasis
+from .encoder import CODE
 
 if TYPE_CHECKING:
     from .avatar import Avatar
@@ -44,12 +46,12 @@ def write_avatar(avatar: Avatar, path: Path) -> None:
         "binding": avatar.binding,
         "camera.viewmats": avatar.camera.viewmats,
         "camera.Ks": avatar.camera.Ks,
-        "basis_weights": avatar.basis_weights,
     }
     tensors |= {f"gaussians.{f.name}": getattr(avatar.gaussians, f.name) for f in fields(Gaussians)}
     tensors |= {f"geometry.{name}": value for name, value in avatar.geometry.state_dict().items()}
-    if avatar.basis is not None:
-        tensors |= {f"basis.{f.name}": getattr(avatar.basis, f.name) for f in fields(EmotionBasis)}
+    if avatar.baked:
+        tensors |= {f"basis.{name}": value for name, value in avatar.baked.basis.given().items()}
+        tensors["basis_weights"] = avatar.baked.weights
     present = {name: value.detach().contiguous() for name, value in tensors.items() if value is not None}
     with replacing(path) as partial:
         save_file(present, partial, metadata=header)
@@ -63,13 +65,6 @@ def read_avatar(path: Path, template: HeadTemplate) -> dict[str, Any]:
     geometry = GeometryPath()
     geometry.load_state_dict({k: file.tensor(f"geometry.{k}", *v.shape) for k, v in geometry.state_dict().items()})
     shapes = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "colors": (3,)}
-    basis, weights = None, None
-    if "basis_weights" in file.tensors:
-        weights = file.tensor("basis_weights", None, None)
-        components = weights.shape[1]
-        each = {"means": (3,), "rotations": (3,), "log_scales": (3,), "logit_opacities": (), "colors": (3,)}
-        present = {k: v for k, v in each.items() if f"basis.{k}" in file.tensors}
-        basis = EmotionBasis(**{k: file.tensor(f"basis.{k}", components, count, *v) for k, v in present.items()})
     return {
         "template": template,
         "identity": file.tensor("identity", len(template.identity)),
@@ -78,11 +73,23 @@ def read_avatar(path: Path, template: HeadTemplate) -> dict[str, Any]:
         "binding": file.indices("binding", count, below=len(template.faces)),
         "geometry": geometry,
         "camera": Cameras(
-            file.tensor("camera.viewmats", 1, 4, 4), file.tensor("camera.Ks", 1, 3, 3), file.number("width"), file.number("height")
+            file.tensor("camera.viewmats", 1, 4, 4),
+            file.tensor("camera.Ks", 1, 3, 3),
+            file.number("width"),
+            file.number("height"),
         ),
-        "basis": basis,
-        "basis_weights": weights,
+        "baked": _read_basis(file, count) if "basis_weights" in file.tensors else None,
     }
+
+
+def _read_basis(file: _File, count: int) -> BakedBasis:
+    weights = file.tensor("basis_weights", CODE, None)
+    shapes = {"means": (3,), "rotations": (3,), "log_scales": (3,), "logit_opacities": (), "colors": (3,)}
+    present = {name: shape for name, shape in shapes.items() if f"basis.{name}" in file.tensors}
+    given = {name: file.tensor(f"basis.{name}", weights.shape[1], count, *shape) for name, shape in present.items()}
+    if not given:
+        file.fail("basis", "weights without a basis")
+    return BakedBasis(EmotionBasis(**given), weights)
 
 
 def fingerprint(template: HeadTemplate) -> str:
@@ -113,7 +120,7 @@ class _File:
     def check_template(self, template: HeadTemplate) -> None:
         if self.header.get("template_fingerprint") != fingerprint(template):
             name = self.header.get("template")
-            self.fail("template", f"the avatar wears the head {name!r} of its writer, which is not the {template.name!r} here")
+            self.fail("template", f"made on the head {name!r} of its writer, which is not the {template.name!r} here")
 
     def rows(self, name: str) -> int:
         if name not in self.tensors or self.tensors[name].ndim == 0:
@@ -125,7 +132,7 @@ class _File:
         if name not in self.tensors:
             self.fail(name, "missing")
         value = self.tensors[name]
-        fits = len(value.shape) == len(shape) and all(b in (a, None) for a, b in zip(value.shape, shape))
+        fits = len(value.shape) == len(shape) and all(b in (a, None) for a, b in zip(value.shape, shape, strict=False))
         if not fits or value.dtype != torch.float32:
             self.fail(name, f"expected float32 {list(shape)}, got {value.dtype} {list(value.shape)}")
         if not value.isfinite().all():
@@ -137,7 +144,7 @@ class _File:
         value = self.tensors.get(name)
         if value is None or value.dtype != torch.int32 or list(value.shape) != [count]:
             self.fail(name, f"expected int32 [{count}]")
-        if count and not (0 <= int(value.min()) and int(value.max()) < below):
+        if count and not 0 <= int(value.min()) <= int(value.max()) < below:
             self.fail(name, f"holds an index outside [0, {below})")
         return value
 

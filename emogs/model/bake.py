@@ -8,19 +8,35 @@ exactly. A singular value decomposition then keeps as few directions as the tole
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..emotion import EMOTIONS, psi
 from ..emotion.geometry import anchor_codes
+from ..gaussians import EmotionBasis
 
 TOLERANCE = 1 / 512
 """Root mean square over an anchor that the reduction may lose: half a step of an 8-bit colour."""
 MOST_COMPONENTS = 16
 
 
-def bake(answer: Callable[[Tensor], Tensor], progress: Callable[[Iterable], Iterable] = iter) -> tuple[Tensor, Tensor, Tensor]:
+@dataclass(frozen=True)
+class BakedBasis:
+    """What emotion changes about N Gaussians: K components, and how much of each a code asks for."""
+
+    basis: EmotionBasis  # [K, N, ...]
+    weights: Tensor  # [35, K] from psi
+
+    def mix(self, codes: Tensor) -> Tensor:
+        """Weights [B, K] of the components at codes [B, 7]."""
+        return psi(codes) @ self.weights
+
+
+def bake(
+    answer: Callable[[Tensor], Tensor], progress: Callable[[Iterable], Iterable] = iter
+) -> tuple[Tensor, Tensor, Tensor]:
     """A function of the code as a constant and a basis.
 
     Args:

@@ -1,21 +1,22 @@
 """The feed-forward encoder: texture-space maps of one photo and an emotion code in, per-Gaussian residuals out.
 
-A U-Net over the head's texture. The way down looks at the photo only and is computed once per person; the way up listens
-to the emotion, so that a slider or a bake repeats half of the network. The photo's own pixels never pass through it:
-they are the base that the residuals are added to (emogs/model/surface.py), and the last layer starts at zero, so an
-untrained encoder is already a textured avatar.
+A U-Net over the head's texture. The way down looks at the photo only and is computed once per person; the way up
+listens to the emotion, so that a slider or a bake repeats half of the network. The photo's own pixels never pass
+through it: they are the base that the residuals are added to (emogs/model/surface.py), and the last layer starts at
+zero, so an untrained encoder is already a textured avatar.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..emotion import EMOTIONS, psi
-from .modules import EmotionAttention, EmotionBlock, image, tokens
+from .modules import EmotionAttention, EmotionBlock, Pointwise, image, tokens
 
 CODE = len(EMOTIONS) * (len(EMOTIONS) + 3) // 2
 """Width of psi: seven intensities, seven half terms, twenty-one pairs."""
@@ -31,7 +32,7 @@ class EncoderConfig:
     """Widths of the network; `widths` are the channels at 1/2, 1/4, 1/8 and 1/16 of the texture's size."""
 
     size: int = 256
-    widths: tuple[int, ...] = (32, 64, 96, 128)
+    widths: tuple[int, ...] = (16, 48, 96, 128)
     style: int = 32
 
 
@@ -69,15 +70,15 @@ class AvatarEncoder(nn.Module):
         widths, listen = config.widths, {"code": CODE, "style": config.style}
         self.stem = nn.Conv2d(4 * MAP_CHANNELS, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(EmotionBlock(width, **listen) for width in widths)
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:]))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.style = nn.Linear(widths[-1], config.style)
         self.attention = EmotionAttention(widths[-1], widths[-1], code=CODE)
-        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:]))
+        self.up = nn.ModuleList(Pointwise(b, a) for a, b in pairwise(widths))
         self.up_blocks = nn.ModuleList(EmotionBlock(width, **listen) for width in widths)
-        self.head = nn.Conv2d(widths[0], 4 * sum(RESIDUALS.values()), 1)
+        self.head = Pointwise(widths[0], 4 * sum(RESIDUALS.values()))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, maps: Tensor, emotion: Tensor) -> dict[str, Tensor]:
         """Residuals of every texel.
@@ -116,4 +117,4 @@ class AvatarEncoder(nn.Module):
             if level:
                 x = functional.interpolate(self.up[level - 1](x), scale_factor=2) + identity.levels[level - 1]
         fields = functional.pixel_shuffle(self.head(x), 2).permute(0, 2, 3, 1)
-        return dict(zip(RESIDUALS, fields.split(list(RESIDUALS.values()), dim=-1)))
+        return dict(zip(RESIDUALS, fields.split(list(RESIDUALS.values()), dim=-1), strict=True))

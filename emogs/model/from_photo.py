@@ -18,7 +18,7 @@ from ..gaussians import EmotionBasis, Gaussians
 from ..head import HeadTemplate, TexelMap, builtin_head, texel_map
 from ..photo import HeadFit, HeadView, Look, fit_photo, look
 from .avatar import Avatar
-from .bake import bake
+from .bake import BakedBasis, bake
 from .encoder import RESIDUALS, AvatarEncoder
 from .posing import modulate
 from .surface import SURFACE_OPACITY, Surface, bind, texel_surface
@@ -73,42 +73,39 @@ def avatar_from_photo(
     return PhotoAvatar(avatar, crop, fit, steps.seconds)
 
 
+@torch.no_grad()
 def build_avatar(encoder: AvatarEncoder, head: HeadTemplate, texels: TexelMap, fit: HeadFit, seen: Look) -> Avatar:
     """The avatar of a fitted head with a photo's appearance, its emotions baked from an encoder."""
     neutral = fit.neutral(head)
-    skin = texel_surface(head, texels, neutral)
-    identity = encoder.eval().identify(seen.maps.stack()[None])
+    identity = encoder.identify(seen.maps.stack()[None])
     null, weights, components = bake(lambda code: _flatten(encoder.express(identity, code), texels))
-    start = Gaussians(
-        skin.means,
-        skin.quats,
-        skin.scales,
-        SURFACE_OPACITY * texels.sample(seen.opacity[..., None])[:, 0],
-        texels.sample(seen.texture),
-    )
-    kept = start.opacities > _LEAST_OPACITY
-    start = modulate(start, _basis(null[None], skin), torch.ones(1))
-    basis = _basis(components, skin) if len(components) else None
+
+    skin = texel_surface(head, texels, neutral)
+    opacities = SURFACE_OPACITY * texels.sample(seen.opacity[..., None])[:, 0]
+    photo = Gaussians(skin.means, skin.quats, skin.scales, opacities, texels.sample(seen.texture))
+    photo = modulate(photo, _basis(null[None], skin), torch.ones(1))
+    kept = opacities > _LEAST_OPACITY
+
     shell = seen.shell
-    outer = bind(shell.means, shell.quats, shell.scales, shell.binding, head, neutral)
-    together = Surface(start.means[kept], start.quats[kept], start.scales[kept], skin.binding[kept]) + outer
+    around = bind(shell.means, shell.quats, shell.scales, shell.binding, head, neutral)
+    outside = Gaussians(around.means, around.quats, around.scales, shell.opacities, shell.colors)
+    still = len(shell.means)
     return Avatar(
         template=head,
         identity=fit.identity,
-        gaussians=Gaussians(
-            together.means,
-            together.quats,
-            together.scales,
-            torch.cat([start.opacities[kept], shell.opacities]),
-            torch.cat([start.colors[kept], shell.colors]),
-        ),
-        binding=together.binding,
+        gaussians=_join(photo, kept, outside),
+        binding=torch.cat([skin.binding[kept], around.binding]),
         geometry=GeometryPath(),
         source=fit.expression,
         camera=Cameras(fit.viewmat[None], fit.K[None], fit.width, fit.height),
-        basis=None if basis is None else _extend(basis, kept, len(shell.means)),
-        basis_weights=None if basis is None else weights,
+        baked=BakedBasis(_extend(_basis(components, skin), kept, still), weights) if len(components) else None,
     )
+
+
+def _join(first: Gaussians, kept: Tensor, second: Gaussians) -> Gaussians:
+    """Those of the first cloud that are kept [N], and then the second cloud."""
+    names = ("means", "quats", "scales", "opacities", "colors")
+    return Gaussians(**{name: torch.cat([getattr(first, name)[kept], getattr(second, name)]) for name in names})
 
 
 def _flatten(residuals: dict[str, Tensor], texels: TexelMap) -> Tensor:
@@ -136,7 +133,7 @@ def _extend(basis: EmotionBasis, kept: Tensor, still: int) -> EmotionBasis:
         used = field[:, kept]
         return torch.cat([used, used.new_zeros(len(used), still, *used.shape[2:])], 1)
 
-    return EmotionBasis(*(extend(getattr(basis, name)) for name in EmotionBasis.__dataclass_fields__))
+    return EmotionBasis(**{name: extend(field) for name, field in basis.given().items()})
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """Building blocks that listen to an emotion code: a norm, a residual block, and attention with psi-scaled values.
 
 Every network of the code is free of biases, so that the null code (psi = 0) contributes exactly zero.
-Tokens are [B, T, C]; images are [B, C, H, W] in channels-last memory, so that going from one to the other copies nothing.
+Tokens are [B, T, C]; images are [B, C, H, W] in channels-last memory: going from one to the other copies nothing.
 """
 
 from __future__ import annotations
@@ -48,11 +48,18 @@ class EmotionBlock(nn.Module):
         super().__init__()
         self.norm = EmotionNorm(channels, code=code, style=style)
         self.mix = nn.Conv2d(channels, channels, 3, padding=1)
-        self.out = nn.Conv2d(channels, channels, 1)
+        self.out = Pointwise(channels, channels)
 
     def forward(self, x: Tensor, psi: Tensor, style: Tensor) -> Tensor:
         normed = image(self.norm(tokens(x), psi, style), x.shape[-2:])
         return x + self.out(functional.silu(self.mix(normed)))
+
+
+class Pointwise(nn.Linear):
+    """A 1x1 convolution of [B, C, H, W]; channels-last memory makes it one matrix product."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return image(super().forward(tokens(x)), x.shape[-2:])
 
 
 class EmotionAttention(nn.Module):
@@ -97,6 +104,6 @@ def tokens(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-def image(x: Tensor, shape: tuple[int, int]) -> Tensor:
+def image(x: Tensor, shape: torch.Size | tuple[int, int]) -> Tensor:
     """[B, H W, C] to [B, C, H, W]."""
     return x.unflatten(1, shape).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""What the rasterizer does to Gaussians before it projects them, in plain torch: for files and viewers that want the result.
+"""What the rasterizer does to Gaussians before it projects them, in plain torch, for files and viewers.
 
 The formulas are those of csrc/math/emotion.h and csrc/math/rig.h; the tests hold the two together.
 """

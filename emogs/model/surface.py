@@ -6,7 +6,7 @@ d position / d texel), wide enough to close the gaps between neighbours; its thi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import roma
 import torch
@@ -17,7 +17,7 @@ from ..head.uv import TexelMap
 from .posing import rotate
 
 OVERLAP = 0.75
-"""Standard deviation of a disc in texel spacings. At 0.75 four neighbours leave 2% of the light through their midpoint."""
+"""Standard deviation of a disc in texel spacings: four neighbours let 2% of the light through their midpoint."""
 FLATNESS = 0.1
 """Thickness of a disc relative to the smaller of its axes."""
 AXES = (1e-4, 4e-3)
@@ -33,10 +33,6 @@ class Surface:
     quats: Tensor  # [N, 4] wxyz
     scales: Tensor  # [N, 3] metres
     binding: Tensor  # [N] int32 triangle
-
-    def __add__(self, other: Surface) -> Surface:
-        """Both, one after the other."""
-        return Surface(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(Surface)))
 
     @property
     def normals(self) -> Tensor:
@@ -61,10 +57,12 @@ def texel_surface(template: HeadTemplate, texels: TexelMap, person: Tensor) -> S
     return bind(points, quats, scales, texels.face, template, person)
 
 
-def bind(points: Tensor, quats: Tensor, scales: Tensor, face: Tensor, template: HeadTemplate, person: Tensor) -> Surface:
+def bind(
+    points: Tensor, quats: Tensor, scales: Tensor, face: Tensor, template: HeadTemplate, person: Tensor
+) -> Surface:
     """Gaussians given in head space, rewritten in the coordinates of the triangles `face` [N] of a neutral head.
 
-    A face's coordinates have head space's axes and the neutral triangle's centroid as origin; see `emogs.ops.rig_frames`.
+    A face's coordinates have head space's axes and the neutral triangle's centroid as origin; see `rig_frames`.
     """
     centroids = person[template.faces[face]].mean(1)
     return Surface(points - centroids, quats, scales, face.int())

@@ -8,6 +8,7 @@ from emogs.emotion import GeometryPath
 from emogs.gaussians import EmotionBasis, Gaussians
 from emogs.head import builtin_head, texel_map
 from emogs.model import Avatar
+from emogs.model.bake import BakedBasis
 from emogs.model.surface import SURFACE_OPACITY, texel_surface
 
 COMPONENTS = 3
@@ -41,12 +42,14 @@ def avatar():
         geometry=GeometryPath(),
         source=torch.rand(len(head.expression_names), generator=generator),
         camera=Cameras(torch.eye(4)[None], torch.eye(3)[None], 512, 512),
-        basis=EmotionBasis(
-            means=noise(3, size=2e-4),
-            rotations=noise(3, size=0.2),
-            log_scales=noise(3, size=0.1),
-            logit_opacities=noise(size=0.5),
-            colors=noise(3, size=0.1),
+        baked=BakedBasis(
+            EmotionBasis(
+                means=noise(3, size=2e-4),
+                rotations=noise(3, size=0.2),
+                log_scales=noise(3, size=0.1),
+                logit_opacities=noise(size=0.5),
+                colors=noise(3, size=0.1),
+            ),
+            weights=torch.randn(35, COMPONENTS, generator=generator),
         ),
-        basis_weights=torch.randn(35, COMPONENTS, generator=generator),
     )
