@@ -2,7 +2,8 @@
 
 Deviations follow, rounded and pooled over sexes, what surveys print: ANSUR II (US Army, 2012) for head, jaw, ear and
 neck; Farkas, Anthropometry of the Head and Face (1994) for nose, lips, eyes and heights; soft tissue depths from
-forensic tables. They set how far a standard deviation goes, not who is typical.
+forensic tables; slopes, prominences and asymmetries, which surveys rarely print, are estimates. They set how far a
+standard deviation goes, not who is typical. Directions are taken as independent, which people's measurements are not.
 A direction is a smooth, symmetric displacement field, scaled so that it changes its own measurement by that much.
 Bone fields move teeth and tongue along; eyeballs only ever translate, and their lids with them.
 """
@@ -17,7 +18,21 @@ from torch import Tensor
 
 from .face import Eye, Face
 from .lids import lid_turns
-from .muscles import falloff, pressure, ramp
+from .measures import (
+    Measure,
+    along,
+    ear,
+    ear_breadth,
+    extent,
+    eye_above_nose,
+    eye_behind_nasion,
+    neck_girth,
+    neck_zone,
+    pupils_apart,
+    sides_apart,
+    skull,
+)
+from .muscles import falloff, piecewise, pressure, ramp
 from .regions import Regions
 
 
@@ -28,7 +43,7 @@ class Measurement:
     name: str
     deviation: float
     """Standard deviation of the measurement, millimetres."""
-    measure: Callable[[Face, Tensor], Tensor]
+    measure: Measure
     """The measurement of a head whose vertices are [V, 3], in millimetres; the face tells what lies where."""
     field: Callable[[Face], Tensor]
     """[V, 3] displacement that increases it, of any size."""
@@ -56,12 +71,12 @@ def build_identity(
 
 def _direction(face: Face, measurement: Measurement) -> Tensor:
     field = measurement.field(face)
-    if measurement.symmetric:
-        field = 0.5 * (field + face.mirrored(field))
     if not measurement.bone:
         field = field * face.skin[:, None]
     for eye in (face.left_eye, face.right_eye):
         field = _slide_lids(face, eye, field) if measurement.lids else _carry_eye(face, eye, field)
+    if measurement.symmetric:
+        field = 0.5 * (field + face.mirrored(field))
     before = measurement.measure(face, face.points)
     for _ in range(3):  # nearly linear, so that a few secant steps settle it
         change = measurement.measure(face, face.points + field) - before
@@ -89,89 +104,6 @@ def _slide_lids(face: Face, eye: Eye, field: Tensor) -> Tensor:
     radial = (field * outward).sum(1, keepdim=True) * outward
     field = field - radial * ramp(distance, 1.8 * eye.radius, 1.3 * eye.radius)
     return field.index_fill(0, eye.vertices, 0.0)
-
-
-# Measuring -----------------------------------------------------------------------------------------------------------
-
-
-def _point(face: Face, points: Tensor, landmark: int) -> Tensor:
-    return points[face.landmarks[landmark]]
-
-
-def _along(axis: int, a: int, b: int | tuple[int, int]) -> Callable[[Face, Tensor], Tensor]:
-    """Landmark a beyond landmark b, or beyond the middle of two, along x, y or z."""
-
-    def measure(f: Face, p: Tensor) -> Tensor:
-        base = _point(f, p, b) if isinstance(b, int) else (_point(f, p, b[0]) + _point(f, p, b[1])) / 2
-        return (_point(f, p, a) - base)[axis]
-
-    return measure
-
-
-def _extent(axis: int, zone: Callable[[Face], Tensor]) -> Callable[[Face, Tensor], Tensor]:
-    """Breadth of a zone of the skin along an axis."""
-
-    def measure(f: Face, p: Tensor) -> Tensor:
-        inside = p[zone(f), axis]
-        return inside.amax() - inside.amin()
-
-    return measure
-
-
-def _sides_apart(anchor: Callable[[Face], Tensor], axis: int = 0) -> Callable[[Face, Tensor], Tensor]:
-    """Where the skin vertex that rests nearest to an anchor lies along an axis; in x, between both sides."""
-
-    def measure(f: Face, p: Tensor) -> Tensor:
-        here = torch.where(f.skin, (f.points - anchor(f)).norm(dim=1), torch.inf).argmin()
-        return 2 * p[here, 0] if axis == 0 else p[here, axis]
-
-    return measure
-
-
-def _ball(points: Tensor, eye: Eye) -> Tensor:
-    return points[eye.vertices].mean(0)
-
-
-def _pupils_apart(f: Face, p: Tensor) -> Tensor:
-    return _ball(p, f.left_eye)[0] - _ball(p, f.right_eye)[0]
-
-
-def _eye_above_nose(f: Face, p: Tensor) -> Tensor:
-    return _ball(p, f.left_eye)[1] - _point(f, p, 33)[1]
-
-
-def _eye_behind_nasion(f: Face, p: Tensor) -> Tensor:
-    return _point(f, p, 27)[2] - _ball(p, f.left_eye)[2]
-
-
-def _ear_breadth(f: Face, p: Tensor) -> Tensor:
-    """How far the left ear stands out beyond the front of its root."""
-    return p[_ear(f) > 0.5, 0].amax() - _point(f, p, 16)[0]
-
-
-def _neck_zone(f: Face) -> Tensor:
-    below = f.at(8)[1] - f.points[:, 1]
-    return f.skin & (below > 28) & (below < 48) & (f.points[:, 2] < f.at(8)[2])
-
-
-def _neck_girth(f: Face, p: Tensor) -> Tensor:
-    """Girth of the ellipse with the neck's breadth and depth."""
-    neck = p[_neck_zone(f)]
-    half = (neck.amax(0) - neck.amin(0)) / 2
-    return 2 * torch.pi * ((half[0] ** 2 + half[2] ** 2) / 2).sqrt()
-
-
-def _skull(f: Face) -> Tensor:
-    """Skin of the braincase: above the brows or behind, over the ears."""
-    return f.skin & (f.points[:, 1] > f.at(24)[1] + 10)
-
-
-def _ear(f: Face) -> Tensor:
-    """[V] how much a left vertex belongs to the ear: what stands out beside the head, behind the jaw's upper end."""
-    root = f.at(16)
-    arm = f.points - root
-    near = ramp((f.points[:, 1] - root[1] + 15).abs(), 60.0, 45.0) * ramp(arm[:, 2], 8.0, 0.0)
-    return ramp(arm[:, 0], 3.0, 9.0) * near * f.skin
 
 
 # Fields --------------------------------------------------------------------------------------------------------------
@@ -239,6 +171,16 @@ def _lower_front(f: Face) -> Tensor:
     return (down * front * ramp(p[:, 1], float(f.at(8)[1]) - 45, float(f.at(8)[1]) - 8))[:, None]
 
 
+def _sink(f: Face, nose: float, mouth: float, lower_lip: float) -> Tensor:
+    """Lowers the nose's base, the mouth's line and the lower lip's border by these shares; nasion and chin stay."""
+    p = f.points
+    heights = torch.stack([f.at(k)[1] for k in (27, 33, 51, 57, 8)]).flip(0)
+    shares = p.new_tensor([0.0, lower_lip, mouth, nose, 0.0])
+    beside = ramp(p[:, 0].abs(), float(f.at(14)[0]), 0.2 * float(f.at(14)[0]))
+    front = ramp(p[:, 2], float(f.at(13)[2]), float(f.at(54)[2]))
+    return _vector(0, -piecewise(p[:, 1], heights, shares) * beside * front, 0, p)
+
+
 def _turn_nose_tip(f: Face) -> Tensor:
     return _press(f, f.at(30), (26, 18, 30), 0, 1, 0) + _press(f, f.at(33), (24, 10, 20), 0, 0.25, 0)
 
@@ -257,7 +199,7 @@ def _mouth_breadth(f: Face) -> Tensor:
 def _lip(f: Face, lip: Tensor, border: int, down: float) -> Tensor:
     """Thickens one lip: its outer border moves away from the line where the lips meet, its red swells."""
     swell = pressure(f.points, f.at(border), f.vector(26, 13, 20), f.vector(0, down, 0.5))
-    return lip * swell * ramp(f.near_lips(0.0, 8.0), 1.0, 0.35)
+    return lip * swell * (1 - f.near_lips(0.0, 10.0))
 
 
 def _eye_apart(f: Face) -> Tensor:
@@ -280,7 +222,9 @@ def _fissure_length(f: Face) -> Tensor:
     return left + f.mirrored(left)
 
 
-def _both(centre: Callable[[Face], Tensor], size: tuple[float, float, float], x: float, y: float, z: float):
+def _both(
+    centre: Callable[[Face], Tensor], size: tuple[float, float, float], x: float, y: float, z: float
+) -> Callable[[Face], Tensor]:
     """A push on the left side and its mirror image."""
 
     def field(f: Face) -> Tensor:
@@ -290,7 +234,9 @@ def _both(centre: Callable[[Face], Tensor], size: tuple[float, float, float], x:
     return field
 
 
-def _middle(centre: Callable[[Face], Tensor], size: tuple[float, float, float], x: float, y: float, z: float):
+def _middle(
+    centre: Callable[[Face], Tensor], size: tuple[float, float, float], x: float, y: float, z: float
+) -> Callable[[Face], Tensor]:
     """A push on the midline."""
     return lambda f: _press(f, centre(f), size, x, y, z)
 
@@ -306,12 +252,12 @@ def _eye_front(f: Face) -> Tensor:
 
 def _forehead_slope(f: Face) -> Tensor:
     p = f.points
-    up = ramp(p[:, 1], float(f.at(24)[1]) + 5, float(f.at(24)[1]) + 70)
+    up = ramp(p[:, 1], float(f.at(24)[1]) - 5, float(f.at(24)[1]) + 95)
     return _vector(0, 0, -up * ramp(p[:, 2], float(f.at(16)[2]) - 30, float(f.at(24)[2])), p)
 
 
 def _forehead_top(f: Face) -> Tensor:
-    return f.at(27, 0, 65, -10)
+    return f.at(27, 0, 60, -10)
 
 
 def _temple(f: Face) -> Tensor:
@@ -320,19 +266,19 @@ def _temple(f: Face) -> Tensor:
 
 def _ear_length(f: Face) -> Tensor:
     middle = f.at(16)[1] - 12
-    left = _vector(0, (f.points[:, 1] - middle) * _ear(f), 0, f.points)
+    left = _vector(0, (f.points[:, 1] - middle) * ear(f), 0, f.points)
     return left + f.mirrored(left)
 
 
 def _ear_protrusion(f: Face) -> Tensor:
-    out = (f.points[:, 0] - f.at(16)[0]).clamp(min=0) * _ear(f)
+    out = (f.points[:, 0] - f.at(16)[0]).clamp(min=0) * ear(f)
     left = _vector(out, 0, 0.3 * out, f.points)
     return left + f.mirrored(left)
 
 
 def _neck(f: Face) -> Tensor:
     p = f.points
-    zone = p[_neck_zone(f), 2]
+    zone = p[neck_zone(f), 2]
     axis = (zone.amax() + zone.amin()) / 2
     chin = float(f.at(8)[1])
     share = ramp(p[:, 1], chin + 25, chin - 28) * ramp(p[:, 1], chin - 110, chin - 60)
@@ -351,62 +297,61 @@ def _malar(f: Face) -> Tensor:
 _Y, _Z = 1, 2
 
 MEASUREMENTS = (
-    Measurement("head breadth", 5.7, _extent(0, _skull), _head_breadth),
-    Measurement("head length", 7.2, _extent(_Z, lambda f: f.skin & (f.points[:, 1] > f.at(33)[1] + 30)), _head_length),
-    Measurement("head height", 6.5, _extent(_Y, _skull), _head_height),
-    Measurement("face height", 6.9, _along(_Y, 27, 8), _face_height),
-    Measurement("face depth", 4.5, _along(_Z, 33, (0, 16)), _middle(lambda f: f.at(33), (62, 70, 75), 0, 0, 1)),
-    Measurement("bizygomatic breadth", 5.7, _along(0, 15, 1), _cheekbones),
-    Measurement("bigonial breadth", 7.5, _along(0, 12, 4), _jaw_breadth),
-    Measurement("jaw angle height", 4.0, _along(_Y, 27, 4), _both(lambda f: f.at(12), (40, 38, 44), 0, -1, 0)),
-    Measurement("chin prominence", 3.8, _along(_Z, 8, 33), lambda f: _lower_front(f) * f.vector(0, 0, 1)),
-    Measurement("chin height", 3.4, _along(_Y, 57, 8), _middle(lambda f: f.at(8, 0, -4, 0), (44, 30, 50), 0, -1, 0)),
-    Measurement("chin breadth", 4.0, _along(0, 10, 6), _both(lambda f: f.at(10), (26, 26, 34), 1, 0, 0)),
-    Measurement("nose length", 3.6, _along(_Y, 27, 33),
-                _middle(lambda f: f.at(33, 0, 5, 0), (34, 30, 40), 0, -1, 0), bone=False),
-    Measurement("nose breadth", 3.2, _along(0, 35, 31),
+    Measurement("head breadth", 5.7, extent(0, skull), _head_breadth),
+    Measurement("head length", 7.2, extent(_Z, lambda f: f.skin & (f.points[:, 1] > f.at(33)[1] + 30)), _head_length),
+    Measurement("head height", 6.5, extent(_Y, skull), _head_height),
+    Measurement("face height", 6.9, along(_Y, 27, 8), _face_height),
+    Measurement("face depth", 4.5, along(_Z, 33, (0, 16)), _middle(lambda f: f.at(33), (62, 70, 75), 0, 0, 1)),
+    Measurement("bizygomatic breadth", 5.7, along(0, 15, 1), _cheekbones),
+    Measurement("bigonial breadth", 7.5, along(0, 12, 4), _jaw_breadth),
+    Measurement("jaw angle height", 4.0, along(_Y, 27, 4), _both(lambda f: f.at(12), (40, 38, 44), 0, -1, 0)),
+    Measurement("chin prominence", 3.8, along(_Z, 8, 33), lambda f: _lower_front(f) * f.vector(0, 0, 1)),
+    Measurement("chin height", 3.4, along(_Y, 57, 8), _middle(lambda f: f.at(8, 0, -4, 0), (44, 30, 50), 0, -1, 0)),
+    Measurement("chin breadth", 4.0, along(0, 10, 6), _both(lambda f: f.at(10), (26, 26, 34), 1, 0, 0)),
+    Measurement("nose length", 3.4, along(_Y, 27, 33), lambda f: _sink(f, 1.0, 0.6, 0.6)),
+    Measurement("nose breadth", 3.2, along(0, 35, 31),
                 _both(lambda f: f.at(35, 1, 3, 0), (15, 17, 18), 1, 0, 0), bone=False),
-    Measurement("nose protrusion", 2.4, _along(_Z, 30, 33),
+    Measurement("nose protrusion", 2.4, along(_Z, 30, 33),
                 _middle(lambda f: f.at(30), (22, 30, 26), 0, 0, 1), bone=False),
-    Measurement("nose tip angle", 1.8, _along(_Y, 30, 33), _turn_nose_tip, bone=False),
-    Measurement("nasal bridge", 2.2, _along(_Z, 27, (39, 42)),
+    Measurement("nose tip angle", 1.8, along(_Y, 30, 33), _turn_nose_tip, bone=False),
+    Measurement("nasal bridge", 2.2, along(_Z, 27, (39, 42)),
                 _middle(lambda f: f.at(27), (13, 24, 24), 0, 0, 1), bone=False),
-    Measurement("nasal hump", 1.4, _along(_Z, 28, (27, 30)),
+    Measurement("nasal hump", 1.4, along(_Z, 28, (27, 30)),
                 _middle(lambda f: f.at(28), (12, 13, 18), 0, 0, 1), bone=False),
-    Measurement("mouth breadth", 3.8, _along(0, 54, 48), _mouth_breadth, bone=False),
-    Measurement("upper lip height", 2.6, _along(_Y, 33, 62), _middle(_mouth_at, (52, 28, 60), 0, -1, 0)),
-    Measurement("upper vermilion", 1.5, _along(_Y, 51, 62), lambda f: _lip(f, f.upper, 51, 1.0), bone=False),
-    Measurement("lower vermilion", 1.6, _along(_Y, 66, 57), lambda f: _lip(f, f.lower, 57, -1.0), bone=False),
-    Measurement("lip protrusion", 2.4, _along(_Z, 62, 33),
-                _middle(lambda f: _mouth_at(f, 0, 0, -6), (46, 30, 60), 0, 0, 1)),
-    Measurement("interpupillary distance", 3.6, _pupils_apart, _eye_apart),
-    Measurement("eye height", 2.0, _eye_above_nose, _both(_eye_front, (36, 36, 44), 0, 1, 0)),
-    Measurement("eye depth", 2.0, _eye_behind_nasion, _both(_eye_front, (26, 20, 40), 0, 0, -1)),
-    Measurement("palpebral fissure length", 1.2, _along(0, 45, 42), _fissure_length, bone=False, lids=True),
-    Measurement("palpebral fissure height", 1.0, _along(_Y, 44, 46), _fissure_height, bone=False, lids=True),
-    Measurement("canthal tilt", 1.3, _along(_Y, 45, 42),
+    Measurement("mouth breadth", 3.8, along(0, 54, 48), _mouth_breadth, bone=False),
+    Measurement("upper lip height", 2.6, along(_Y, 33, 62), lambda f: _sink(f, 0.0, 1.0, 0.9)),
+    Measurement("upper vermilion", 1.5, along(_Y, 51, 62), lambda f: _lip(f, f.upper, 51, 1.0), bone=False),
+    Measurement("lower vermilion", 1.6, along(_Y, 66, 57), lambda f: _lip(f, f.lower, 57, -1.0), bone=False),
+    Measurement("lip protrusion", 1.8, along(_Z, 62, 33),
+                _middle(lambda f: _mouth_at(f, 0, -4, -6), (46, 27, 60), 0, 0, 1)),
+    Measurement("interpupillary distance", 3.6, pupils_apart, _eye_apart),
+    Measurement("eye height", 2.0, eye_above_nose, _both(_eye_front, (36, 36, 44), 0, 1, 0)),
+    Measurement("eye depth", 1.5, eye_behind_nasion, _both(_eye_front, (30, 32, 44), 0, 0, -1)),
+    Measurement("palpebral fissure length", 1.2, along(0, 45, 42), _fissure_length, bone=False, lids=True),
+    Measurement("palpebral fissure height", 1.0, along(_Y, 44, 46), _fissure_height, bone=False, lids=True),
+    Measurement("canthal tilt", 1.3, along(_Y, 45, 42),
                 _both(lambda f: f.at(45, 1, 0, 0), (15, 12, 18), 0, 1, 0), bone=False, lids=True),
-    Measurement("brow height", 2.5, _along(_Y, 24, 45),
+    Measurement("brow height", 2.5, along(_Y, 24, 45),
                 _both(lambda f: f.at(24, -2, 8, 0), (36, 22, 36), 0, 1, 0), bone=False),
-    Measurement("brow slope", 2.0, _along(_Y, 26, 22),
+    Measurement("brow slope", 2.0, along(_Y, 26, 22),
                 _both(lambda f: f.at(26, 0, 2, 0), (26, 18, 30), 0, 1, 0), bone=False),
-    Measurement("brow ridge", 1.8, _along(_Z, 24, (36, 45)),
+    Measurement("brow ridge", 1.4, along(_Z, 24, (36, 45)),
                 _both(lambda f: f.at(23, 0, -1, 0), (34, 15, 34), 0, 0, 1), bone=False),
-    Measurement("forehead slope", 5.0, lambda f, p: -_sides_apart(_forehead_top, _Z)(f, p), _forehead_slope),
-    Measurement("forehead breadth", 5.0, _sides_apart(_temple), _both(_temple, (40, 52, 55), 1, 0, 0)),
-    Measurement("cheekbone prominence", 2.0, _sides_apart(_malar, _Z),
-                _both(_malar, (34, 28, 40), 0.4, 0, 1), bone=False),
-    Measurement("cheek fullness", 5.0, _sides_apart(_cheek), _both(_cheek, (34, 38, 42), 1, 0, 0.5), bone=False),
-    Measurement("ear length", 4.2, _extent(_Y, lambda f: _ear(f) > 0.5), _ear_length, bone=False),
-    Measurement("ear protrusion", 2.8, _ear_breadth, _ear_protrusion, bone=False),
-    Measurement("neck girth", 25.0, _neck_girth, _neck),
-    Measurement("nose deviation", 1.0, _along(0, 30, (27, 33)),
+    Measurement("forehead slope", 3.5, lambda f, p: -sides_apart(_forehead_top, _Z)(f, p), _forehead_slope),
+    Measurement("forehead breadth", 5.0, sides_apart(_temple), _both(_temple, (40, 52, 55), 1, 0, 0)),
+    Measurement("cheekbone prominence", 2.0, sides_apart(_malar, _Z),
+                _both(_malar, (38, 34, 44), 0.4, 0, 1), bone=False),
+    Measurement("cheek fullness", 5.0, sides_apart(_cheek), _both(_cheek, (44, 50, 50), 1, 0, 0.5), bone=False),
+    Measurement("ear length", 4.2, extent(_Y, lambda f: ear(f) > 0.5), _ear_length, bone=False),
+    Measurement("ear protrusion", 2.8, ear_breadth, _ear_protrusion, bone=False),
+    Measurement("neck girth", 25.0, neck_girth, _neck),
+    Measurement("nose deviation", 1.0, along(0, 30, (27, 33)),
                 _middle(lambda f: f.at(30), (22, 24, 24), 1, 0, 0), bone=False, symmetric=False),
-    Measurement("chin deviation", 1.5, _along(0, 8, 27),
+    Measurement("chin deviation", 1.5, along(0, 8, 27),
                 lambda f: _lower_front(f) * f.vector(1, 0, 0), symmetric=False),
-    Measurement("mouth tilt", 1.2, _along(_Y, 54, 48),
+    Measurement("mouth tilt", 1.2, along(_Y, 54, 48),
                 lambda f: _skew(f, f.at(54), (26, 24, 30)), bone=False, symmetric=False),
-    Measurement("brow difference", 1.2, _along(_Y, 24, 19),
+    Measurement("brow difference", 1.2, along(_Y, 24, 19),
                 lambda f: _skew(f, f.at(24, 0, 6, 0), (36, 20, 36)), bone=False, symmetric=False),
 )  # fmt: skip
 """All identity directions, in the order of their coefficients; the last four are asymmetries."""

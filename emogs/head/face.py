@@ -128,9 +128,9 @@ class Face:
         hold(self.skin & (points[:, 2] < self.at(15)[2]), 1.0, 0.0)
         hold(self.skin & (points[:, 1] < self.at(8)[1] - 55), 1.0, 0.0)
         for side in (1.0, -1.0):
-            for landmark, share in ((15, 0.0), (14, 0.05), (13, 0.15), (12, 0.35), (11, 0.6), (10, 0.85), (9, 0.95)):
+            for landmark, follows in ((15, 0.0), (14, 0.05), (13, 0.15), (12, 0.35), (11, 0.6), (10, 0.85), (9, 0.95)):
                 bone = self.at(landmark) * self.vector(side, 1, 1)
-                hold(self.skin & ((points - bone).norm(dim=1) < 6), 0.3, share)
+                hold(self.skin & ((points - bone).norm(dim=1) < 6), 0.3, follows)
         chin = (self.at(8) + self.at(57)) / 2
         hold(self.skin & (((points - chin) / self.vector(14, 20, 14)).norm(dim=1) < 1), 1.0, 1.0)
         for loop, is_lower in ((regions.lip_upper, 0.0), (regions.lip_lower, 1.0)):

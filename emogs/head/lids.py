@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .face import Eye, Face
-from .muscles import falloff, ramp
+from .muscles import falloff, piecewise, ramp
 from .template import ARKIT_NAMES, Rotation
 
 _MEET = 0.12
@@ -72,8 +72,8 @@ def lid_turns(face: Face, side: str) -> tuple[Tensor, Tensor]:
         return face.mirrored(upper), face.mirrored(lower)
     regions, eye = face.regions, face.left_eye
     across, elevation = _spherical(face.points, eye)
-    top = _follow(across, across[regions.lid_upper_left], elevation[regions.lid_upper_left])
-    bottom = _follow(across, across[regions.lid_lower_left], elevation[regions.lid_lower_left])
+    top = piecewise(across, across[regions.lid_upper_left], elevation[regions.lid_upper_left])
+    bottom = piecewise(across, across[regions.lid_lower_left], elevation[regions.lid_lower_left])
     opening = _OVERLAP * (top - bottom).clamp(min=0)
     distance = (face.points - eye.centre).norm(dim=1)
     full, end = (multiple * eye.radius for multiple in _LID_DEPTH)
@@ -101,12 +101,3 @@ def _spherical(points: Tensor, eye: Eye) -> tuple[Tensor, Tensor]:
     """Sideways position and elevation angle about the eye's horizontal axis."""
     arm = points - eye.centre
     return arm[:, 0], torch.atan2(arm[:, 1], arm[:, 2])
-
-
-def _follow(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Piecewise linear y(x) through a margin's vertices, constant beyond its ends."""
-    order = x.argsort()
-    x, y = x[order], y[order]
-    right = torch.searchsorted(x, at.contiguous()).clamp(1, len(x) - 1)
-    share = ((at - x[right - 1]) / (x[right] - x[right - 1]).clamp(min=1e-9)).clamp(0, 1)
-    return y[right - 1] + share * (y[right] - y[right - 1])

@@ -24,6 +24,15 @@ def ramp(x: Tensor, start: float, end: float) -> Tensor:
     return falloff(((x - end) / (start - end)).clamp(min=0))
 
 
+def piecewise(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Piecewise linear y(x) through points [N] in any order, constant beyond their ends, read at [V]."""
+    order = x.argsort()
+    x, y = x[order], y[order]
+    right = torch.searchsorted(x, at.contiguous()).clamp(1, len(x) - 1)
+    share = ((at - x[right - 1]) / (x[right] - x[right - 1]).clamp(min=1e-9)).clamp(0, 1)
+    return y[right - 1] + share * (y[right] - y[right - 1])
+
+
 def linear_muscle(
     points: Tensor, origin: Tensor, insertion: Tensor, travel: float, spread: float, reach: float
 ) -> Tensor:
