@@ -271,8 +271,9 @@ def random_expression(rng: np.random.Generator) -> np.ndarray:
         ):
             _add(value, name, max(amount, 0), 0.0)
         _add(value, "eyeLookUp" if up > 0 else "eyeLookDown", abs(up), 0.0)
+    value = np.clip(value, 0, 1)
     value[ARKIT_NAMES.index("mouthClose")] *= value[ARKIT_NAMES.index("jawOpen")]
-    return np.clip(value, 0, 1)
+    return value
 
 
 def _add(value: np.ndarray, name: str, amount: float, lean: float) -> None:

@@ -2,12 +2,12 @@
 
 Minimised is, with landmarks in units of their expected error,
 
-    1/2 sum_i w_i |projected_i - found_i|^2 + 1/2 |identity|^2 + sum_j c_j e_j + coupling and exclusion of e
+    1/2 sum_i w_i |projected_i - found_i|^2  +  1/2 |identity|^2  +  cost(expression)
 
-over the rotation and translation of the head, standard deviations of the identity and ARKit values e in [0, 1]. The
-third term makes a face neutral unless the landmarks say otherwise; coupling keeps the two sides alike; exclusion keeps
-antagonists apart. Weights come from the network's doubt and from how far off a landmark still is (Geman-McClure). Without
-the expression a smile would become identity. The pose lives in the view matrix alone: the head stays in head space.
+over the head's rotation and translation, standard deviations of the identity and ARKit values in [0, 1]; the cost is in
+`expression_prior`. The weights come from the network's doubt and from how far off a landmark still is (Geman-McClure).
+Without the expression a smile would become identity. The pose lives in the view matrix alone: the head stays in head
+space.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import roma
 import torch
 from torch import Tensor
 
-from emogs.head.template import ARKIT_NAMES, HeadTemplate
+from emogs.head.template import HeadTemplate
 
+from . import expression_prior
 from .errors import PhotoError
 from .landmark_model import LandmarkModel, PointModel, landmark_model
 
@@ -32,28 +33,9 @@ HOPELESS = 0.15
 _ERROR = 0.02  # expected landmark error over the face's size
 _GROUP_ERROR = ((slice(0, 17), 3.0), (slice(17, 27), 2.0))  # jaw and brows are found two or three times worse
 _IDENTITIES = 50  # directions beyond are finer than 68 points
-_SPARSITY = 2.0
-_COSTLIER = (
-    (("jawLeft", "jawRight", "mouthLeft", "mouthRight"), 4.0),  # faces are seldom awry; a slightly wrong yaw looks so
-    (("noseSneer", "mouthDimple", "mouthRoll", "mouthShrug", "mouthStretch", "mouthPress", "eyeWide", "eyeBlink"), 2.0),
-    (("mouthSmile", "jawOpen"), 0.5),
-)
-"""How much rarer than others channels are, as factors of the sparsity."""
-_RIDGE = 1.0
-_COUPLING = 30.0
-_EXCLUSION = 20.0
-_OPPOSITE = 200.0
 _ITERATIONS = 30
 _ATTEMPTS = 6  # dampings tried before a step is given up
 _ROBUST = 25.0  # squared distance, in expected errors, at which a landmark has lost three quarters of its weight
-_UNSEEN = ("eyeLook", "tongueOut", "cheekPuff", "jawForward", "cheekSquint")
-"""Channels that 68 landmarks cannot show."""
-_ANTAGONISTS = (
-    ("eyeBlink", "eyeWide"), ("browDown", "browOuterUp"), ("mouthSmile", "mouthFrown"), ("mouthPucker", "mouthStretch"),
-    ("mouthPucker", "mouthSmile"), ("mouthFunnel", "mouthSmile"), ("mouthRollLower", "mouthLowerDown"),
-    ("mouthRollUpper", "mouthUpperUp"), ("mouthPress", "mouthLowerDown"), ("mouthPress", "jawOpen"),
-    ("mouthShrugLower", "jawOpen"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -193,7 +175,7 @@ def _start(found: Tensor, model: LandmarkModel, size: int) -> _State:
 
 def _free(template: HeadTemplate, state: _State) -> Tensor:
     """[N] which unknowns the landmarks decide."""
-    seen = torch.tensor([not name.startswith(_UNSEEN) for name in template.expression_names])
+    seen = torch.tensor([not name.startswith(expression_prior.UNSEEN) for name in template.expression_names])
     identity = torch.arange(len(state.identity)) < _IDENTITIES
     return torch.cat([torch.ones(6, dtype=torch.bool), identity, seen])
 
@@ -252,62 +234,15 @@ def _jacobian(state: _State, points: PointModel) -> Tensor:
     return flat.permute(1, 2, 0)
 
 
-def _sides(prefix: str) -> list[int]:
-    return [i for i, name in enumerate(ARKIT_NAMES) if name in (prefix, prefix + "Left", prefix + "Right")]
-
-
-def _expression_prior() -> tuple[Tensor, Tensor, Tensor]:
-    """Cost [52] of each channel, curvature [52, 52] (ridge and left-right coupling) and exclusions [52, 52], where e_i e_j is penalised."""
-    count = len(ARKIT_NAMES)
-    curvature = _RIDGE * torch.eye(count, dtype=torch.float64)
-    for i, name in enumerate(ARKIT_NAMES):
-        if name.endswith("Left") and name not in ("jawLeft", "mouthLeft") and "Look" not in name:
-            j = ARKIT_NAMES.index(name.removesuffix("Left") + "Right")
-            curvature[i, i] += _COUPLING
-            curvature[j, j] += _COUPLING
-            curvature[i, j] -= _COUPLING
-            curvature[j, i] -= _COUPLING
-    exclusion = torch.zeros(count, count, dtype=torch.float64)
-    for one, other in _ANTAGONISTS:
-        for i in _sides(one):
-            for j in _sides(other):
-                if {ARKIT_NAMES[i][-4:], ARKIT_NAMES[j][-4:]} != {"Left", "ight"}:
-                    exclusion[i, j] = exclusion[j, i] = _EXCLUSION
-    for name in ("mouth", "jaw"):
-        i, j = ARKIT_NAMES.index(name + "Left"), ARKIT_NAMES.index(name + "Right")
-        exclusion[i, j] = exclusion[j, i] = _OPPOSITE
-    cost = torch.full((count,), _SPARSITY, dtype=torch.float64)
-    for names, factor in _COSTLIER:
-        for i, channel in enumerate(ARKIT_NAMES):
-            if channel.startswith(names):
-                cost[i] *= factor
-    return cost, curvature, exclusion
-
-
-_COST, _CURVATURE, _EXCLUDED = _expression_prior()
-_JAW_OPEN, _MOUTH_CLOSE = ARKIT_NAMES.index("jawOpen"), ARKIT_NAMES.index("mouthClose")
-
-
 def _prior_cost(state: _State) -> Tensor:
-    e = state.expression
-    closing = (e[_MOUTH_CLOSE] - e[_JAW_OPEN]).clamp_min(0)  # mouthClose corrects an open jaw and means nothing without
-    cost = 0.5 * state.identity.square().sum() + _COST @ e + 0.5 * e @ _CURVATURE @ e
-    return cost + 0.5 * e @ _EXCLUDED @ e + 0.5 * 100 * closing.square()
+    return 0.5 * state.identity.square().sum() + expression_prior.cost(state.expression)
 
 
 def _prior(state: _State) -> tuple[Tensor, Tensor]:
-    """Gradient [N] and a positive curvature [N, N] of `_prior_cost`; the exclusions enter the gradient alone."""
-    e, first = state.expression, 6 + len(state.identity)
-    gradient = torch.zeros(state.unknowns(), dtype=torch.float64)
+    """Gradient [N] and a positive curvature [N, N] of `_prior_cost`; the pose is free."""
+    first = 6 + len(state.identity)
+    gradient = torch.cat([torch.zeros(6), state.identity, expression_prior.gradient(state.expression)])
     curvature = torch.zeros(state.unknowns(), state.unknowns(), dtype=torch.float64)
-    gradient[6:first] = state.identity
     curvature[range(6, first), range(6, first)] = 1.0
-    gradient[first:] = _COST + _CURVATURE @ e + _EXCLUDED @ e
-    curvature[first:, first:] = _CURVATURE
-    closing = 100 * (e[_MOUTH_CLOSE] - e[_JAW_OPEN]).clamp_min(0)
-    gradient[first + _MOUTH_CLOSE] += closing
-    gradient[first + _JAW_OPEN] -= closing
-    if closing > 0:
-        pair = torch.tensor([first + _MOUTH_CLOSE, first + _JAW_OPEN])
-        curvature[pair[:, None], pair] += 100 * torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
+    curvature[first:, first:] = expression_prior.curvature(state.expression)
     return gradient, curvature

@@ -18,12 +18,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+Image = NDArray[np.uint8]
+Pixels = NDArray[np.float64]
+Jitter = tuple[tuple[float, float, float], ...]
+
 INPUT_SIZE = 112
 CROP_PER_BOX = 1.4
 """Side of the crop over the longer side of the landmarks' bounding box."""
 MIRRORED = (
     *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31,
-    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
 )  # fmt: skip
 """Landmark i of a mirrored face is landmark MIRRORED[i] of the original."""
 GROUPS = {
@@ -36,8 +41,9 @@ GROUPS = {
 """The groups by which landmark errors are reported."""
 WEIGHTS = Path(__file__).parent / "weights" / "landmarks.safetensors"
 
-_ROUNDS = 3
 _JITTER = ((0.0, 0.0, 1.0), *((x, y, s) for x in (-0.04, 0.04) for y in (-0.04, 0.04) for s in (0.93, 1.07)))
+_ROUNDS = (_JITTER[:1], _JITTER[:1], _JITTER)
+"""Shifts (shares of the side) and zooms of the crops looked at in turn; each is looked at mirrored too."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +118,7 @@ def landmark_net() -> LandmarkNet:
     return net.eval().requires_grad_(False)
 
 
-def find_landmarks(
-    image: NDArray[np.uint8], box: tuple[float, float, float, float], net: LandmarkNet | None = None
-) -> Landmarks:
+def find_landmarks(image: Image, box: tuple[float, float, float, float], net: LandmarkNet | None = None) -> Landmarks:
     """Landmarks of the face in a box.
 
     Args:
@@ -125,40 +129,32 @@ def find_landmarks(
     net = net or landmark_net()
     left, top, width, height = box
     middle, side = np.array([left + width / 2, top + 0.69 * height]), 1.35 * width
-    for round_ in range(_ROUNDS):
-        points, spread = _vote(net, image, middle, side, mirrored=round_ == _ROUNDS - 1)
+    for crops in _ROUNDS:
+        points, spread = _vote(net, image, middle, side, crops)
         low, high = points.min(0), points.max(0)
         middle, side = (low + high) / 2, CROP_PER_BOX * (high - low).max()
     return Landmarks(points.astype(np.float32), spread.astype(np.float32))
 
 
-def _vote(net: LandmarkNet, image, middle, side: float, *, mirrored: bool):
-    """Median points [68, 2] and spread [68] over jittered crops."""
-    crops, frames = [], []
+def _vote(net: LandmarkNet, image: Image, middle: Pixels, side: float, jitter: Jitter) -> tuple[Pixels, Pixels]:
+    """Median points [68, 2] and spread [68] over jittered crops and their mirror images."""
     source, shrink = _shrunk(image, side)
-    for dx, dy, zoom in _JITTER:
-        extent = side * zoom
-        corner = middle + np.array([dx, dy]) * side - extent / 2
-        crops.append(cut(source, corner * shrink, extent * shrink))
-        frames.append((corner, extent))
+    extents = side * np.array([zoom for _, _, zoom in jitter])
+    corners = middle + side * np.array([(x, y) for x, y, _ in jitter]) - extents[:, None] / 2
+    crops = [cut(source, corner * shrink, extent * shrink) for corner, extent in zip(corners, extents, strict=True)]
     batch = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
-    if mirrored:
-        batch = torch.cat([batch, batch.flip(3)])
     with torch.no_grad():
-        points, doubt = net(batch)
-    if mirrored:
-        ahead, back = points.chunk(2)
-        back = torch.stack([1 - back[..., 0], back[..., 1]], -1)[:, list(MIRRORED)]
-        points = torch.cat([ahead, back])
-        doubt = torch.cat([doubt[: len(frames)], doubt[len(frames) :, list(MIRRORED)]])
-        frames = frames * 2
-    corners, extents = np.stack([f[0] for f in frames]), np.array([f[1] for f in frames])
-    placed = corners[:, None] + points.numpy() * extents[:, None, None]
-    jitter = np.linalg.norm(placed.std(0), axis=1)
-    return np.median(placed, 0), np.maximum(np.median(doubt.numpy() * extents[:, None], 0), jitter)
+        points, doubt = net(torch.cat([batch, batch.flip(3)]))
+    straight, mirrored = points.chunk(2)
+    mirrored = torch.stack([1 - mirrored[..., 0], mirrored[..., 1]], -1)[:, list(MIRRORED)]
+    doubts = torch.stack([doubt[: len(jitter)], doubt[len(jitter) :, list(MIRRORED)]]).numpy() * extents[:, None]
+    placed = corners[:, None] + torch.stack([straight, mirrored]).numpy() * extents[:, None, None]
+    placed = placed.reshape(-1, *placed.shape[2:])
+    scatter = np.linalg.norm(placed.std(0), axis=1)
+    return np.median(placed, 0), np.maximum(np.median(doubts.reshape(-1, len(scatter)), 0), scatter)
 
 
-def _shrunk(image, side: float):
+def _shrunk(image: Image, side: float) -> tuple[Image, float]:
     """The image reduced so that a crop of `side` pixels is sampled without aliasing, and the factor."""
     factor = min(1.0, 1.5 * INPUT_SIZE / side)
     if factor > 0.75:
@@ -170,11 +166,11 @@ def _shrunk(image, side: float):
     return small, small.shape[1] / width
 
 
-def cut(image, corner, extent: float):
+def cut(image: Image, corner: Pixels, extent: float) -> Image:
     """The square [112, 112, 3] of an image whose top-left corner and side are given in pixels; edges are repeated."""
     scale = INPUT_SIZE / extent
     # cv2 counts from pixel centres: its 0 is our 0.5.
-    shift = 0.5 * scale - 0.5 - np.asarray(corner) * scale
+    shift = 0.5 * scale - 0.5 - corner * scale
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
     return cv2.warpAffine(
         image, matrix, (INPUT_SIZE, INPUT_SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE

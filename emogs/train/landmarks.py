@@ -1,7 +1,7 @@
 """The recipe of the shipped landmark network: render faces of ICT-FaceKit, train on them, write weights and log.
 
 Both halves continue where they were stopped: pictures are kept in shards, training state after every epoch. Under an
-hour on two cores. ICT-FaceKit is MIT-licensed, copyright USC Institute for Creative Technologies; none of it is shipped.
+hour on two cores. ICT-FaceKit is MIT-licensed, copyright USC Institute for Creative Technologies; none is shipped.
 """
 
 from __future__ import annotations
@@ -219,7 +219,8 @@ def augmented(images: np.ndarray, landmarks: np.ndarray, rng: np.random.Generato
     image = (image - middle) * (1 + 0.25 * random(1, 1, 1)) + middle + 0.07 * random(1, 1, 1) + 0.03 * random(3, 1, 1)
     grey = torch.from_numpy(rng.random(len(crops)) < 0.15)[:, None, None, None]
     image = torch.where(grey, image.mean(1, keepdim=True), image)
-    image = image + torch.randn_like(image) * (random(1, 1, 1).abs() * 0.02)
+    grain = torch.randn(image.shape, generator=torch.Generator().manual_seed(int(rng.integers(2**62))))
+    image = image + grain * (random(1, 1, 1).abs() * 0.02)
     return image.clamp(0, 1), torch.from_numpy(np.stack(targets))
 
 

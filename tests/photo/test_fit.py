@@ -159,7 +159,9 @@ def test_landmarks_that_are_no_face(landmarks, message):
 def test_whatever_comes_in_nothing_but_finite_comes_out(seed):
     rng = torch.Generator().manual_seed(seed)
     landmarks = photographed(values())[0]
-    landmarks = landmarks * (1 + 0.5 * torch.randn(2, generator=rng)) + torch.randn(68, 2, generator=rng) * 10 ** (seed / 4)
+    landmarks = landmarks * (1 + 0.5 * torch.randn(2, generator=rng)) + torch.randn(68, 2, generator=rng) * 10 ** (
+        seed / 4
+    )
     try:
         solution = solve(landmarks, HEAD, size=SIZE)
     except PhotoError:

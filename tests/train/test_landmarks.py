@@ -1,0 +1,96 @@
+"""The recipe in miniature: it renders, trains, stops, continues, and writes weights that load."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from emogs.photo.landmarks import MIRRORED, LandmarkNet
+from emogs.train import landmarks as recipe
+
+
+@pytest.fixture
+def config(tmp_path, ict_folder, monkeypatch):
+    monkeypatch.setattr(recipe.os, "nice", lambda _: None)  # the other tests keep their priority
+    monkeypatch.setattr(recipe, "_SHARD", 4)
+    monkeypatch.setattr(recipe, "ProcessPoolExecutor", _SameProcess)
+    threads = torch.get_num_threads()
+    yield recipe.LandmarkTraining(
+        ict=ict_folder, work=tmp_path, out=tmp_path / "net.safetensors", count=8, epochs=2, batch=4, bfloat16=False
+    )
+    torch.set_num_threads(threads)
+
+
+class _SameProcess:
+    """Stands for a process pool, since a patched shard size does not reach other processes."""
+
+    map = staticmethod(map)
+
+    def __init__(self, _threads, initializer, initargs):
+        initializer(*initargs)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+
+def test_a_small_run_from_start_to_weights(config):
+    recipe.main(config)
+    net = LandmarkNet()
+    net.load_state_dict(load_file(config.out))
+    log = json.loads(config.out.with_suffix(".json").read_text())
+    assert len(log["history"]) == 2 and log["held_out_error"]["all"] > 0
+    assert str(config.work) not in json.dumps(log)  # a shipped log names no machine's folders
+
+
+def test_a_stopped_run_continues(config, monkeypatch):
+    recipe.render(config)
+    images, points = recipe.load(config.work / "faces", 2)
+    whole = recipe.train(config, images, points)[0].state_dict()
+    for state in config.work.glob("training-*"):
+        state.unlink()
+
+    judge, calls = recipe.held_out_error, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return judge(*arguments)
+
+    monkeypatch.setattr(recipe, "held_out_error", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        recipe.train(config, images, points)
+    continued = recipe.train(config, images, points)[0].state_dict()
+    for name, value in whole.items():
+        assert torch.allclose(continued[name].float(), value.float(), atol=1e-4), name
+
+
+def test_augmentation_keeps_labels_on_the_face():
+    """A picture that is black but for white dots at the landmarks still has bright pixels where the labels point."""
+    rng = np.random.default_rng(0)
+    points = np.stack([40 + 60 * rng.random(68), 40 + 60 * rng.random(68)], 1).astype(np.float32)
+    image = np.zeros((144, 144, 3), np.uint8)
+    for x, y in points:
+        image[int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2] = 255
+    images, targets = np.stack([image] * 64), np.stack([points] * 64)
+    crops, labels = recipe.augmented(images, targets, rng)
+    assert crops.shape == (64, 3, 112, 112) and crops.min() >= 0 and crops.max() <= 1
+    at = torch.nn.functional.grid_sample(crops, labels[:, None] * 2 - 1, align_corners=False)[:, :, 0]
+    assert at.mean() > crops.mean() + 0.2
+
+
+def test_mirrored_labels_stay_in_order():
+    """After mirroring, landmark 0 is on the picture's left again."""
+    rng = np.random.default_rng(0)
+    points = np.zeros((68, 2), np.float32)
+    points[:, 0] = 72 + np.where(np.arange(68) < np.array(MIRRORED), -20, 20)
+    points[:, 1] = np.linspace(30, 110, 68)
+    _, labels = recipe.augmented(np.zeros((32, 144, 144, 3), np.uint8), np.stack([points] * 32), rng)
+    assert (labels[:, 0, 0] < labels[:, 16, 0]).all()
