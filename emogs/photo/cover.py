@@ -23,8 +23,8 @@ Mask = NDArray[np.bool_]
 LEAST_HAIR = 0.004
 """Share of the crop that hair beside the head must fill to be believed."""
 
-SLIVER = 5
-"""Cells: skin that close beside the mesh is a misfit of the cheek, which the texture already shows, not a part."""
+SLIVER = 12
+"""Cells beside the mesh within which skin is taken for a misfit of the cheek."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ class Cover:
 def find_cover(crop: Array, matte: Matte, view: HeadView, zones: Zones) -> Cover:
     """Splits the person's pixels into head, hair and body."""
     image, alpha = resize(matte.foreground, GRID), resize(matte.alpha, GRID)
-    scalp, bare, tone = (view.front.paint(view.faces, zone) for zone in (zones.scalp, zones.bare, zones.tone))
+    scalp, bare, tone, neck = (
+        view.front.paint(view.faces, zone) for zone in (zones.scalp, zones.bare, zones.tone, zones.neck)
+    )
     hit, above = view.front.hit, _above_chin(view)
     sure = alpha > 0.9
     beside = sure & ~cv2.dilate(hit.astype(np.uint8), np.ones((5, 5))).astype(bool)
@@ -51,12 +53,12 @@ def find_cover(crop: Array, matte: Matte, view: HeadView, zones: Zones) -> Cover
     hair = _likelihood(image, beside & (above > 0.45))
     if skin is None or hair is None or (beside & (above > 0.45)).mean() < LEAST_HAIR:
         nothing = np.zeros((GRID, GRID), np.float32)
-        return Cover(nothing, nothing, alpha * ~hit, False)
+        return Cover(nothing, nothing, _broad(~hit * (above < 0.3)) * alpha, False)
     body = _likelihood(image, beside & (above < -0.15))
     body = np.full_like(hair, -12) if body is None else body
 
     on_head = np.clip(hair - skin, -6, 6) + 3 * scalp - 1 - 20 * bare - 20 * smoothstep(0.2, 0.05, above)
-    off_head = np.clip(hair - np.maximum(body, skin), -6, 6) + 12 * np.clip(above - 0.25, -1, 1)
+    off_head = np.clip(hair - np.maximum(body, skin), -6, 6) + np.clip(12 * (above - 0.25), -12, 3)
     odds = cv2.GaussianBlur(np.where(hit, on_head, off_head).astype(np.float32), (0, 0), 1.0)
     share = (1 / (1 + np.exp(-1.5 * odds))).astype(np.float32)
     share *= _connected((share > 0.5) & sure, beside & (above > 0.45))
@@ -64,9 +66,21 @@ def find_cover(crop: Array, matte: Matte, view: HeadView, zones: Zones) -> Cover
     row, column, _ = nearest(sure)  # the rim of the person belongs to what it borders
     share = np.where(hit, share * (1 - bare), smoothstep(0.3, 0.7, share[row, column]))
     over_skin = share * hit * (1 - scalp)
-    beside_mesh = nearest(hit)[2] < SLIVER
-    body_share = ~hit * (1 - share) * (1 - (beside_mesh & (skin > np.maximum(hair, body))))
-    return Cover(*((x * alpha).astype(np.float32) for x in (share, over_skin, body_share)), True)
+    body_share = ~hit * (1 - share) * (1 - _slivers(hit, skin > np.maximum(hair, body), neck, above))
+    return Cover(*((x * alpha).astype(np.float32) for x in (share, over_skin, _broad(body_share))), True)
+
+
+def _slivers(hit: Mask, skin: Mask, neck: Array, above: Array) -> Mask:
+    """Skin beside ear, cheek or jaw, which the mesh missed by a little: the texture shows it already, and here it would
+    not move with the jaw. Below, where shoulders may be bare, it stays."""
+    row, column, distance = nearest(hit)
+    return skin & ((above > -0.1) | ((distance < SLIVER) & (neck[row, column] < 0.5)))
+
+
+def _broad(share: Array) -> Array:
+    """A share [GRID, GRID] without its narrow parts: a strip along the neck is a misfit, not a body."""
+    broad = cv2.morphologyEx((share > 0.5).astype(np.uint8), cv2.MORPH_OPEN, np.ones((9, 9), np.uint8))
+    return share * (cv2.dilate(broad, np.ones((3, 3), np.uint8)) > 0)
 
 
 def _above_chin(view: HeadView) -> Array:

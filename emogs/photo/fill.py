@@ -23,6 +23,7 @@ from .cover import Cover
 from .eyes import EyePaint, paint_eyes
 from .images import inside_distance, resize, sample, smoothstep
 from .matte import Matte
+from .occlusion import openness
 from .unproject import PhotoMaps
 from .view import GRID, HeadView
 from .zones import Zones
@@ -77,7 +78,10 @@ class _Filler:
         self.albedo = np.clip(self.albedo[texels.row, texels.column], DARKEST, 1)
         spread = lambda zone: texels.interpolate(template.faces, torch.from_numpy(zone)[:, None]).numpy()  # noqa: E731
         self.scalp, self.bare, self.tone = spread(zones.scalp), spread(zones.bare), spread(zones.tone)
+        self.normal = texels.sample(maps.normal).numpy()
+        self.open = 1 - (1 - np.clip(spread(openness(template)), 0.4, 1)) * (1 - self.bare)  # the face is painted
         self.gain = self._tone_gain()
+        self._reject_teeth(spread(zones.lips))
 
     def is_part(self, name: str) -> NDArray[np.bool_]:
         """[M] whether a texel belongs to a part."""
@@ -93,6 +97,16 @@ class _Filler:
         if len(ratio) == 0:
             return np.zeros(3, np.float32)
         return np.clip(np.median(ratio, 0), -2.5, 1.0).astype(np.float32)
+
+    def _reject_teeth(self, lips: Array) -> None:
+        """Lips as pale in the photo as teeth, or as dark as an open mouth, have missed: they are filled from around."""
+        skin = self._skin_lab()
+        if skin is None:
+            return
+        lab = cv2.cvtColor(self.photo[None], cv2.COLOR_RGB2LAB)[0]
+        lip = smoothstep(0.35, 0.85, lab[:, 1] / max(skin[1], 4)) * smoothstep(0.25, 0.5, lab[:, 0] / skin[0])
+        pale = lips * self.is_part("skin")[:, None] * (1 - lip[:, None])
+        self.visibility, self.mirror_visibility = self.visibility * (1 - pale), self.mirror_visibility * (1 - lips)
 
     def hair_colour(self) -> Array | None:
         """[3] the middle of the hair's colours, None without hair."""
@@ -114,21 +128,58 @@ class _Filler:
         ratio = (own_ratio * own + other_ratio * other) / np.maximum(own + other, 1e-6)
         smooth = self._membrane(ratio, known)
         filled = smooth + self._faded((ratio - smooth) * skin, known * skin)
-        filled = np.where(skin, filled, np.clip(smooth, -0.7, 0.5) + np.log(self._mouth_shade()))
+        filled = np.where(skin, filled, np.clip(smooth, -0.7, 0.5))
         return np.exp(base + ratio * known + np.where(eye, 0, filled) * (1 - known)).astype(np.float32)
 
     def _base(self) -> Array:
-        """[M, 3] log colour that is expected before looking: toned skin, hair where it grows, lit teeth and tongue."""
-        base = np.log(self.albedo) + np.where(self.is_part("skin")[:, None], self.gain, self.gain.mean())
+        """[M, 3] log colour expected before looking: toned skin, hair where it grows, teeth and tongue, all lit."""
+        skin = self.is_part("skin")[:, None]
+        base = np.log(self.albedo) + np.where(skin, self.gain, self.gain.mean())
         hair = self.hair_colour()
-        if hair is None:
-            return base
-        grows = self.scalp * self.is_part("skin")[:, None]
-        return base * (1 - grows) + _log(hair) * grows
+        if hair is not None:
+            base = base * (1 - self.scalp * skin) + _log(hair) * self.scalp * skin
+        teeth = np.any([self.is_part(name) for name in ("teeth", "teeth_upper", "teeth_lower")], axis=0)[:, None]
+        seen = self._teeth_colour()
+        if seen is not None and teeth.any():
+            base = np.where(teeth, base + _log(seen) - np.percentile(base[teeth[:, 0]], 80, axis=0), base)
+        shade = np.where(skin, self.open, np.where(teeth, 1.0 if seen is not None else 0.8, self._mouth_shade()))
+        return base + np.log(shade) + self._light(np.log(self.albedo) + self.gain)
+
+    def _teeth_colour(self) -> Array | None:
+        """[3] colour of the bright and pale pixels between the lips, None if there are none."""
+        lips = self.view.camera_vertices[self.view.template.landmarks[60:68].numpy()]
+        outline = np.round(self.view.project(lips)).astype(np.int32)
+        between = cv2.fillPoly(np.zeros(self.matte.alpha.shape, np.uint8), [outline], 1) > 0
+        lab, red_light = cv2.cvtColor(self.matte.foreground[between][None], cv2.COLOR_RGB2LAB)[0], self._skin_lab()
+        if red_light is None or not len(lab):
+            return None
+        bright = self.matte.foreground[between][(lab[:, 0] > 0.8 * red_light[0]) & (lab[:, 1] < 0.6 * red_light[1])]
+        return np.median(bright, 0).astype(np.float32) if len(bright) > 0.1 * len(lab) else None
+
+    def _skin_lab(self) -> Array | None:
+        """[3] the skin's colour in CIE Lab, None if too little of it is seen."""
+        skin = self.photo[(self.visibility * self.tone)[:, 0] > 0.5]
+        return None if len(skin) < 20 else np.median(cv2.cvtColor(skin[None], cv2.COLOR_RGB2LAB)[0], axis=0)
+
+    def _light(self, unlit: Array) -> Array:
+        """[M, 1] log brightness that the normal explains, fitted to bare skin against its unlit log colour [M, 3]."""
+        weight = (self.visibility * self.bare * self.is_part("skin")[:, None])[:, 0]
+        if weight.sum() < 50:
+            return np.zeros_like(self.open)
+        target = (_log(self.photo) - unlit).mean(1)
+        features = np.concatenate([np.ones_like(self.open), self.normal], 1)
+        moment = (features * weight[:, None]).T @ features + np.diag([1e-3, 1, 1, 1]) * 0.05 * weight.sum()
+        slope = np.linalg.solve(moment, (features * weight[:, None]).T @ np.clip(target, -1, 1))
+        return np.clip(self.normal @ slope[1:, None] - self._frontal(slope[1:]), -0.7, 0.3).astype(np.float32)
+
+    def _frontal(self, slope: Array) -> float:
+        """Mean of the fitted light over the skin whose tone was measured, so that the tone stays what it is."""
+        weight = (self.visibility * self.tone)[:, 0]
+        return float((self.normal @ slope * weight).sum() / max(float(weight.sum()), 1e-6))
 
     def _plausible(self, ratio: Array) -> Array:
-        """[M, 1] whether a texel inside the mouth shows what is there, or rather a lip or a shadow."""
-        return smoothstep(0.9, 0.5, np.abs(ratio.mean(1, keepdims=True)))
+        """[M, 1] whether a texel inside the mouth shows what is there, or rather a neighbour or a shadow."""
+        return smoothstep(0.9, 0.5, np.abs(ratio).max(1, keepdims=True))
 
     def _mouth_shade(self) -> Array:
         """[M, 1] how much light reaches a texel behind the lips."""

@@ -27,10 +27,10 @@ CERTAIN = 0.999
 """Expectation where the projected head leaves no doubt."""
 BINS = 20
 """Cells of a colour histogram along each axis of CIE Lab; a and b from -64 to 64."""
-GAP = 15
+GAP = 7
 """Cells; narrower gaps in a body are its own dark or bright parts: clothes vary more than walls."""
-WHOLE = 0.4
-"""Expectation above which gaps are closed: the body, and the head without what stands off it."""
+WHOLE = 0.7
+"""Expectation above which gaps are closed: the middle of the body, and the head without what stands off it."""
 LESSONS = 3
 """Of learning the histograms anew from what they made likely."""
 
@@ -141,7 +141,7 @@ def _connected_to(mask: Mask, core: Mask) -> Mask:
     return piece == 1 + stats[1:, cv2.CC_STAT_AREA].argmax() if count > 1 else mask
 
 
-def _without_holes(mask: Mask, largest: float = 0.004) -> Mask:
+def _without_holes(mask: Mask, largest: float = 0.01) -> Mask:
     """Fills gaps of up to a share `largest` of the image; larger ones, such as under an arm, show background."""
     _, piece, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
     small = stats[:, cv2.CC_STAT_AREA] < largest * mask.size

@@ -28,6 +28,10 @@ CLEARANCE = 0.002
 """Metres between skin and the hair on it, at the hair's edge."""
 THICKNESS = 0.015
 """Metres that hair well inside its edge lies above the head, at most: as much as it stands out beside the head."""
+LEAST_WIDTH = 0.15
+"""Share of a row of the crop: above the first row where the body is that wide, nothing is closed behind the neck."""
+REFLECTION = 14
+"""Cells beyond the border of hair or cloth that mirror what is inside; farther out the border's colours fade in."""
 HIGHEST = 0.25
 """Metres; a limit for what has no outline in the crop."""
 TORSO_DEPTH = 0.11
@@ -146,12 +150,15 @@ def _continued(depth: Array, domain: Mask) -> Array:
 
 def _between(mask: Mask) -> Mask:
     """A mask with the cells between its leftmost and rightmost ones in each row: the torso behind neck and chin."""
+    mask = mask & np.maximum.accumulate(mask.mean(1) > LEAST_WIDTH)[:, None]
     return np.maximum.accumulate(mask, axis=1) & np.maximum.accumulate(mask[:, ::-1], axis=1)[:, ::-1]
 
 
 def _reflected(image: Array, mask: Mask) -> Array:
     """An image [S, S, 3] whose pixels outside a mask [GRID, GRID] show it reflected at its nearest border."""
     size = image.shape[0]
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    mask = inner if inner.sum() > 50 else mask
     if not mask.any():
         return image
     row, column, distance = nearest(mask)
@@ -161,8 +168,8 @@ def _reflected(image: Array, mask: Mask) -> Array:
     source_row, source_column = np.where(good, far_row, row), np.where(good, far_column, column)
     small = resize(image, GRID)
     filled = small[source_row, source_column]
-    soft = cv2.GaussianBlur(filled, (0, 0), 4)
-    share = smoothstep(0, 25, distance)[..., None] * 0.5
+    soft = cv2.GaussianBlur(small[row, column], (0, 0), 5)
+    share = smoothstep(0, REFLECTION, distance)[..., None]
     mixed = np.where(mask[..., None], small, filled * (1 - share) + soft * share)
     inside = cv2.resize(mask.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)[..., None] > 0.99
     return np.where(inside, image, resize(mixed.astype(np.float32), size)).astype(np.float32)

@@ -65,7 +65,14 @@ def unproject(view: HeadView, texels: TexelMap, matte: Matte, cover: Cover) -> P
     pixel = view.project(camera_point)
     colour = _prefiltered(matte.foreground, pixel, texels)
     visible = visible_texels(view, camera_point, view.to_camera(point + normal) - camera_point)
-    visible *= sample(_trusted_pixels(view, matte, cover), pixel * (GRID / view.size))
+    cell = pixel * (GRID / view.size)
+    outside = view.template.face_part[texels.face].numpy() == view.template.part_names.index("skin")
+    near, far = _silhouettes(view)
+    visible *= np.where(
+        outside,
+        sample(_trusted_pixels(matte, cover) * clear_of(near, 0, 1.5) * clear_of(far, 0.5, 2.5), cell),
+        sample(clear_of(near, 0, 1) * clear_of(far, 0, 1.5), cell),  # a slit between lids or lips has no room for more
+    )
     visible *= ((pixel >= 0) & (pixel <= view.size)).all(-1)
     there, other = mirror_texels(view, texels)
     channels = np.concatenate([colour, visible[:, None], normal, colour[other], (visible[other] * there)[:, None]], 1)
@@ -83,13 +90,16 @@ def visible_texels(view: HeadView, camera_point: Array, camera_normal: Array) ->
     return smoothstep(0.12, 0.45, facing) * ~hidden
 
 
-def _trusted_pixels(view: HeadView, matte: Matte, cover: Cover) -> Array:
-    """[GRID, GRID] in [0, 1]: inside the person, not under hair, away from steps in depth."""
-    near, far = _silhouettes(view)
-    from_step = smoothstep(0.0, 1.5, inside_distance(~near)) * smoothstep(0.5, 2.5, inside_distance(~far))
-    inside = smoothstep(0.5, 3.5, inside_distance(resize(matte.alpha, GRID) > 0.9))
-    covered = cv2.dilate(cover.over_skin, np.ones((5, 5), np.uint8))
-    return (from_step * inside * (1 - smoothstep(0.05, 0.4, covered))).astype(np.float32)
+def _trusted_pixels(matte: Matte, cover: Cover) -> Array:
+    """[GRID, GRID] in [0, 1]: inside the person and not under hair."""
+    inside = clear_of(resize(matte.alpha, GRID) <= 0.9, 0.5, 3.5)
+    covered = cv2.dilate(cover.over_skin, np.ones((7, 7), np.uint8))
+    return inside * (1 - smoothstep(0.05, 0.4, covered))
+
+
+def clear_of(mask: Mask, low: float, high: float) -> Array:
+    """0 within `low` cells of a mask, 1 beyond `high`."""
+    return smoothstep(low, high, inside_distance(~mask))
 
 
 def _silhouettes(view: HeadView) -> tuple[Mask, Mask]:

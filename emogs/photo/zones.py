@@ -29,6 +29,8 @@ class Zones:
     """Cheeks, nose and lower forehead: where the colour of the skin is measured."""
     neck: Array
     """Everything below the jaw."""
+    lips: Array
+    """Around the line where the lips meet."""
 
 
 def find_zones(template: HeadTemplate) -> Zones:
@@ -43,7 +45,7 @@ def find_zones(template: HeadTemplate) -> Zones:
 
     behind = ear_z - 0.35 * (ear_z - back_z)
     depths = np.array([back_z, behind, ear_z - 0.002, 0.5 * (ear_z + brow_z), brow_z])
-    heights = np.array([mouth, nose_base, brow, brow + 0.4 * third, brow + 0.95 * third])
+    heights = np.array([mouth, nose_base, brow + 0.1 * third, brow + 0.55 * third, brow + 0.95 * third])
     scalp = smoothstep(-0.006, 0.006, y - np.interp(z, depths, heights))
     scalp *= 1 - smoothstep(0.004, 0.008, x - ear_x) * smoothstep(-0.02, 0, brow + 0.4 * third - y) * (z > behind)
 
@@ -55,7 +57,13 @@ def find_zones(template: HeadTemplate) -> Zones:
     bare *= smoothstep(ear_z, ear_z + 0.02, z)
     tone = bare * smoothstep(1.1, 0.6, np.abs(y - (eye + mouth) / 2) / third) * _away_from_features(p, marks)
     neck = smoothstep(chin - 0.005, chin - 0.025, y + 0.35 * np.maximum(marks[8, 2] - z, 0))
-    return Zones(*(zone.astype(np.float32) for zone in (scalp, bare, tone, neck)))
+    lips = smoothstep(0.2, 0.12, _distance(p, marks[60:68]) / np.linalg.norm(marks[45] - marks[36]))
+    return Zones(*(zone.astype(np.float32) for zone in (scalp, bare, tone, neck, lips)))
+
+
+def _distance(p: Array, points: Array) -> Array:
+    """[V] metres from the nearest of some points, seen from the front."""
+    return np.linalg.norm(p[:, None, :2] - points[None, :, :2], axis=-1).min(1)
 
 
 def _away_from_features(p: Array, marks: Array) -> Array:
@@ -64,7 +72,6 @@ def _away_from_features(p: Array, marks: Array) -> Array:
     scale = np.linalg.norm(marks[45] - marks[36])
     features = (((36, 42), 0.22), ((42, 48), 0.22), ((48, 60), 0.32), ((17, 27), 0.14), ((31, 36), 0.12))
     for group, reach in features:
-        points = marks[slice(*group)]
-        distance = np.linalg.norm(p[:, None, :2] - points[None, :, :2], axis=-1).min(1) / scale
+        distance = _distance(p, marks[slice(*group)]) / scale
         clear = np.minimum(clear, smoothstep(reach * 0.6, reach, distance))
     return clear

@@ -1,0 +1,42 @@
+"""How open each vertex of a template is to its surroundings: ambient occlusion of the mean neutral head."""
+
+from __future__ import annotations
+
+import numpy as np
+from embreex import rtcore_scene
+from embreex.mesh_construction import TriangleMesh
+from numpy.typing import NDArray
+
+from ..head.template import HeadTemplate
+from .view import vertex_normals
+
+Array = NDArray[np.float32]
+
+DIRECTIONS = 32
+REACH = 0.05
+"""Metres; what is farther away takes no light."""
+LIFT = 0.0005
+"""Metres above the surface where rays start."""
+
+
+def openness(template: HeadTemplate) -> Array:
+    """[V] share of the light of an even sky that reaches a vertex past what is near it (0.1 s)."""
+    vertices, faces = template.vertices.numpy(), template.faces.numpy()
+    normals = vertex_normals(vertices, faces)
+    scene = rtcore_scene.EmbreeScene()
+    TriangleMesh(scene, vertices, faces.astype(np.int32))
+    directions = normals[:, None] * 1.001 + _sphere(DIRECTIONS)  # cosine-weighted, by Malley's method in space
+    directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+    origins = np.broadcast_to((vertices + LIFT * normals)[:, None], directions.shape)
+    rays = (np.ascontiguousarray(x.reshape(-1, 3), np.float32) for x in (origins, directions))
+    found = scene.run(*rays, output=1)
+    free = (found["primID"] < 0) | (found["tfar"] > REACH)
+    return free.reshape(len(vertices), DIRECTIONS).mean(1).astype(np.float32)
+
+
+def _sphere(count: int) -> Array:
+    """Evenly spread unit vectors [count, 3]: a Fibonacci spiral."""
+    index = np.arange(count) + 0.5
+    height, turn = 1 - 2 * index / count, np.pi * (1 + 5**0.5) * index
+    radius = np.sqrt(1 - height**2)
+    return np.stack([radius * np.cos(turn), radius * np.sin(turn), height], 1).astype(np.float32)
