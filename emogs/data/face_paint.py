@@ -35,6 +35,10 @@ _HAIR = (
 _IRIS = np.array([(60, 36, 20), (95, 62, 34), (92, 100, 62), (80, 118, 150), (120, 150, 170), (35, 24, 18)]) / 255.0
 
 
+Fields = dict[str, np.ndarray]
+"""The painter's fields by name, each [N]."""
+
+
 def to_linear(display: np.ndarray) -> np.ndarray:
     """Display values in [0, 1] to linear light (the usual power of 2.2)."""
     return np.clip(display, 0, 1) ** 2.2
@@ -111,7 +115,7 @@ class Painter:
         corner = self.surface.landmarks[[36, 39, 42, 45]]
         return corner[:, 0], corner[:, 1]
 
-    def _brows(self, color, value, place):
+    def _brows(self, color: np.ndarray, value: Fields, place: np.ndarray) -> np.ndarray:
         rng, unit = self.rng, self.surface.scale
         along, above = value["brow_along"], value["brow_above"] / unit - rng.normal() * 0.012
         half = rng.uniform(0.02, 0.07) * np.interp(along, [-0.3, 0, 0.6, 1, 1.25], [0.7, 1, 0.9, 0.5, 0.2])
@@ -124,7 +128,7 @@ class Painter:
         strands = 0.75 + rng.uniform(0, 0.7) * noise(rng, lean, 7, rng.uniform(15, 60))
         return _mix(color, self.brow, np.clip(inside * ends * strands * rng.uniform(0.05, 1.5), 0, 1))
 
-    def _lips(self, color, value):
+    def _lips(self, color: np.ndarray, value: Fields) -> np.ndarray:
         rng, unit = self.rng, self.surface.scale
         lip = _smooth(value["lip"] / unit, -0.012, 0.008 + rng.uniform(0, 0.01))
         tint = self.skin * np.array([0.85, 0.5, 0.5]) * rng.uniform(0.6, 1.15)
@@ -132,7 +136,7 @@ class Painter:
             tint = to_linear(np.array([1, rng.uniform(0.05, 0.5), rng.uniform(0.1, 0.5)]) * rng.uniform(0.3, 0.95))
         return _mix(color, tint, lip * rng.uniform(0.15, 1))
 
-    def _beard(self, color, value, place):
+    def _beard(self, color: np.ndarray, value: Fields, place: np.ndarray) -> np.ndarray:
         """Stubble to full beard below a random line from the sideburns over the cheeks to the moustache."""
         rng, unit, mark = self.rng, self.surface.scale, self.surface.landmarks
         if rng.random() > 0.4:
@@ -157,7 +161,7 @@ class Painter:
         grain = 0.7 + 0.3 * noise(rng, place * np.array([1, 0.3, 1]), 8, 40)
         return _mix(color, self.hair, np.clip(mask * grain * rng.uniform(0.1, 1.0), 0, 1))
 
-    def _scalp(self, color, value, place):
+    def _scalp(self, color: np.ndarray, value: Fields, place: np.ndarray) -> np.ndarray:
         """Hair too short to stand off: the skull is painted above a random hairline."""
         rng, unit, mark = self.rng, self.surface.scale, self.surface.landmarks
         if rng.random() < 0.15:

@@ -64,7 +64,9 @@ def survey(template: HeadTemplate) -> Surface:
     return Surface(faces, part, template.part_names, fields, landmarks, scale)
 
 
-def _front_skin(vertices, faces, part, part_names, landmarks) -> np.ndarray:
+def _front_skin(
+    vertices: np.ndarray, faces: np.ndarray, part: np.ndarray, part_names: tuple[str, ...], landmarks: np.ndarray
+) -> np.ndarray:
     """Which vertices are skin of the face proper, not of the mouth's inside or the skull."""
     skin = np.zeros(len(vertices), bool)
     skin[np.unique(faces[part == part_names.index("skin")])] = True

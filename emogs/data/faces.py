@@ -162,7 +162,9 @@ class FaceRenderer:
         chosen[:JAW_POINTS] = paths[torch.arange(JAW_POINTS), seen]
         return project(vertices[chosen.numpy()], face)
 
-    def _shade(self, face, vertices, props, rays, rng) -> tuple[np.ndarray, np.ndarray]:
+    def _shade(
+        self, face: Face, vertices: np.ndarray, props: list[Prop], rays: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Display colours [N, 3] of the pixels of a rays x rays picture that hit something, and which [rays, rays]."""
         rotation, translation = face.viewmat[:3, :3], face.viewmat[:3, 3]
         origin = -rotation.T @ translation
@@ -186,10 +188,11 @@ class FaceRenderer:
         normal *= np.where((normal * view).sum(1, keepdims=True) < 0, -1, 1)
         place = origin + toward[hit] * found["tfar"][hit, None]
         albedo = Painter(self.surface, rng).paint(kind, fields)
-        light = _light(scene, place, normal, view, fields[:, FIELDS.index("occlusion")], kind, rotation, rng)
-        return _develop(albedo * light[0] + light[1], rng), hit.reshape(rays, rays)
+        seen = _Seen(place, normal, view, fields[:, FIELDS.index("occlusion")], kind)
+        diffuse, specular = _light(scene, seen, rotation, rng)
+        return _develop(albedo * diffuse + specular, rng), hit.reshape(rays, rays)
 
-    def _assemble(self, vertices, props):
+    def _assemble(self, vertices: np.ndarray, props: list[Prop]) -> tuple[np.ndarray, ...]:
         """One mesh from head and props: faces, positions, normals, fields, and the material name of each triangle."""
         faces, positions, fields = [self.surface.faces], [vertices], [self.surface.fields]
         normals = [vertex_normals(torch.from_numpy(vertices), self.template.faces).numpy()]
@@ -286,38 +289,48 @@ def _add(value: np.ndarray, name: str, amount: float, lean: float) -> None:
             value[ARKIT_NAMES.index(name + side)] += amount * share
 
 
-def _light(scene, place, normal, view, occlusion, kind, rotation, rng) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class _Seen:
+    """The N points that rays met, in head space."""
+
+    place: np.ndarray  # [N, 3]
+    normal: np.ndarray  # [N, 3] towards the camera's side
+    view: np.ndarray  # [N, 3] unit, towards the camera
+    occlusion: np.ndarray  # [N]
+    kind: np.ndarray  # [N] material names
+
+
+def _light(
+    scene: rtcore_scene.EmbreeScene, seen: _Seen, rotation: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """What falls on each pixel: (diffuse [N, 3] to multiply with the albedo, specular [N, 3] to add)."""
     sky = rng.normal(size=3)
     sky = rotation.T @ (sky / np.linalg.norm(sky))
     warm = np.exp(rng.normal(size=3) * 0.1)
-    closed = 1 - rng.uniform(0.6, 1) * (1 - occlusion[:, None])
-    diffuse = (
-        np.clip(1 + rng.uniform(0, 0.7) * (normal @ sky), 0.1, None)[:, None] * warm * closed * rng.uniform(0.15, 0.8)
-    )
+    closed = 1 - rng.uniform(0.6, 1) * (1 - seen.occlusion[:, None])
+    ambient = np.clip(1 + rng.uniform(0, 0.7) * (seen.normal @ sky), 0.1, None) * rng.uniform(0.15, 0.8)
+    diffuse = ambient[:, None] * warm * closed
     specular = np.zeros_like(diffuse)
-    gloss, power = rng.uniform(0, 0.12), rng.uniform(6, 50)
-    gloss = np.where(np.char.startswith(kind, "eye"), 0.8, np.where(kind == CLOTH, 0.01, gloss))[:, None]
+    oily, power = rng.uniform(0, 0.12), rng.uniform(6, 50)
+    gloss = np.where(np.char.startswith(seen.kind, "eye"), 0.8, np.where(seen.kind == CLOTH, 0.01, oily))[:, None]
     for lamp in range(rng.integers(1, 4)):
         direction = rng.normal(size=3) * [1, 0.8, 0.6] + [0, -0.35, -0.5]  # camera axes: from above and in front
         direction /= np.linalg.norm(direction)
         color = np.exp(rng.normal(size=3) * 0.12) * rng.uniform(0.2, 1.1) * (1 if lamp == 0 else 0.5)
         soft = rng.uniform(0.02, 0.35)
-        rays = direction @ rotation + soft * rng.normal(size=place.shape) * 0.5
+        rays = direction @ rotation + soft * rng.normal(size=seen.place.shape) * 0.5
         rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-        lit = np.ones(len(place))
+        lit = np.ones(len(seen.place))
         if lamp == 0 and rng.random() < 0.65:
-            start = place + 1e-3 * normal
-            lit = (scene.run(start.astype(np.float32), rays.astype(np.float32), query="OCCLUDED") < 0).astype(
-                np.float64
-            )
-            lit = lit * rng.uniform(0.7, 1) + (1 - lit) * rng.uniform(0, 0.3)
-        facing = (normal * (direction @ rotation)).sum(1)
+            start = seen.place + 1e-3 * seen.normal
+            hidden = scene.run(start.astype(np.float32), rays.astype(np.float32), query="OCCLUDED") >= 0
+            lit = np.where(hidden, rng.uniform(0, 0.3), rng.uniform(0.7, 1))
+        facing = (seen.normal * (direction @ rotation)).sum(1)
         wrap = rng.uniform(0, 0.3) * np.array([1.0, 0.5, 0.4])  # light bleeds through skin, red farthest
         diffuse += np.clip((facing[:, None] + wrap) / (1 + wrap), 0, None) * lit[:, None] * color * np.sqrt(closed)
-        half = rays + view
+        half = rays + seen.view
         half /= np.linalg.norm(half, axis=1, keepdims=True) + 1e-9
-        sharp = np.clip((normal * half).sum(1), 0, 1) ** np.where(gloss[:, 0] > 0.5, 150, power)
+        sharp = np.clip((seen.normal * half).sum(1), 0, 1) ** np.where(gloss[:, 0] > 0.5, 150, power)
         specular += gloss * (sharp * lit * (facing > 0))[:, None] * color * 4
     return diffuse, specular
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -34,7 +35,8 @@ def load_photo(path: str | Path) -> NDArray[np.uint8]:
         PhotoError: naming the file and what is wrong with it, whatever its bytes are.
     """
     try:
-        with Image.open(path) as opened:
+        with warnings.catch_warnings(), Image.open(path) as opened:
+            warnings.simplefilter("ignore")  # Pillow remarks on metadata that nobody needs here
             opened.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))  # lets JPEG decode at a fraction of its size
             image = _eight_bit(ImageOps.exif_transpose(opened))
     except FileNotFoundError:
@@ -71,7 +73,7 @@ def check_photo(image: object) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=1)
 def _cascade() -> cv2.CascadeClassifier:
-    return cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+    return cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"))
 
 
 def find_faces(image: NDArray[np.uint8]) -> list[Box]:
@@ -89,7 +91,7 @@ def find_faces(image: NDArray[np.uint8]) -> list[Box]:
         if len(found):
             break
     boxes = sorted((tuple(float(v) / factor for v in box) for box in found), key=lambda box: -box[2])
-    return [box for box in boxes if box[2] >= _BYSTANDER * boxes[0][2]]  # type: ignore[misc]
+    return [box for box in boxes if box[2] >= _BYSTANDER * boxes[0][2]]
 
 
 def choose_face(faces: Sequence[Box], face: int | None = None) -> Box:

@@ -180,7 +180,9 @@ def _free(template: HeadTemplate, state: _State) -> Tensor:
     return torch.cat([torch.ones(6, dtype=torch.bool), identity, seen])
 
 
-def _descend(state: _State, model, found, weight, face_size: float, free: Tensor, iterations: int) -> _State:
+def _descend(
+    state: _State, model: LandmarkModel, found: Tensor, weight: Tensor, face_size: float, free: Tensor, iterations: int
+) -> _State:
     """Levenberg-Marquardt with an active set for the bounds of the expression."""
     damping, unit = 1e-2, face_size * _ERROR
     for _ in range(iterations):
@@ -188,7 +190,7 @@ def _descend(state: _State, model, found, weight, face_size: float, free: Tensor
         distance = (state.project(points.deform(state.identity, state.expression)) - found) / unit
         robust = (weight / (1 + weight * distance.square().sum(1) / _ROBUST).square()).sqrt()[:, None]
 
-        def cost(state: _State, points=points, robust=robust) -> Tensor:
+        def cost(state: _State, points: PointModel = points, robust: Tensor = robust) -> Tensor:
             distance = (state.project(points.deform(state.identity, state.expression)) - found) / unit
             return 0.5 * (distance * robust).square().sum() + _prior_cost(state)
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -24,14 +25,12 @@ from torch.nn import functional
 
 from emogs.data.faces import FaceRenderer, write_shard
 from emogs.head.ict import load_ict
-from emogs.photo.landmarks import GROUPS, INPUT_SIZE, MIRRORED, WEIGHTS, LandmarkNet
+from emogs.photo.landmarks import CROP_PER_BOX, GROUPS, WEIGHTS, LandmarkNet
 
-Batch = tuple[Tensor, Tensor]
+from .landmark_crops import Batch, augmented, crop, extent, middle, tensor
 
 _CREDIT = "trained on renders of ICT-FaceKit Light (MIT, copyright USC Institute for Creative Technologies)"
 _SHARD = 250
-_TIGHTEST, _LOOSEST = 1.2, 1.65
-"""Range of the training crops' side over the landmarks' box: the detector's crop is rough, later ones are not."""
 
 
 @dataclass(frozen=True)
@@ -83,24 +82,22 @@ def render(config: LandmarkTraining) -> None:
     shards = [s for s in range(config.count // _SHARD) if not (config.work / "faces" / f"faces-{s:03d}.npz").exists()]
     if not shards:
         return
-    with (
-        Progress() as progress,
-        ProcessPoolExecutor(config.threads, initializer=_start_renderer, initargs=(config,)) as pool,
-    ):
+    with Progress() as progress, ProcessPoolExecutor(config.threads) as pool:
         task = progress.add_task("rendering faces", total=len(shards))
-        for _ in pool.map(_render_shard, shards):
+        for _ in pool.map(partial(_render_shard, config), shards):
             progress.advance(task)
 
 
-def _start_renderer(config: LandmarkTraining) -> None:
-    global _renderer, _config
+@lru_cache(maxsize=1)
+def _renderer(ict: Path) -> FaceRenderer:
+    """One process's own renderer."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    _renderer, _config = FaceRenderer(load_ict(config.ict)), config
+    return FaceRenderer(load_ict(ict))
 
 
-def _render_shard(shard: int) -> None:
-    write_shard(_renderer, _config.work / "faces", shard, _SHARD, seed=_config.seed)
+def _render_shard(config: LandmarkTraining, shard: int) -> None:
+    write_shard(_renderer(config.ict), config.work / "faces", shard, _SHARD, seed=config.seed)
 
 
 def load(folder: Path, shards: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +117,7 @@ def train(config: LandmarkTraining, images: np.ndarray, landmarks: np.ndarray) -
     held = min(4 * _SHARD, len(images) // 5)
     kept = len(images) - held
     steps = kept // config.batch
-    net = LandmarkNet().to(memory_format=torch.channels_last)
+    net = LandmarkNet()
     optimizer = torch.optim.AdamW(net.parameters(), config.rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, config.epochs * steps, pct_start=0.15)
     history: list[dict] = []
@@ -137,7 +134,7 @@ def train(config: LandmarkTraining, images: np.ndarray, landmarks: np.ndarray) -
             rng = np.random.default_rng([config.seed, epoch])
             rows = rng.permutation(kept)[: steps * config.batch].reshape(steps, config.batch)
             losses = []
-            for image, target in _ahead(lambda r, rng=rng: augmented(images[r], landmarks[r], rng), rows):
+            for image, target in _ahead(partial(_batch, images, landmarks, rng), rows):
                 losses.append(_step(net, image, target, optimizer, config.bfloat16))
                 schedule.step()
                 progress.advance(task)
@@ -149,6 +146,10 @@ def train(config: LandmarkTraining, images: np.ndarray, landmarks: np.ndarray) -
             torch.save({**saved, "history": history}, unfinished)
             unfinished.replace(state)
     return net.eval(), history
+
+
+def _batch(images: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator, rows: np.ndarray) -> Batch:
+    return augmented(images[rows], landmarks[rows], rng)
 
 
 def _ahead(make: Callable[[np.ndarray], Batch], rows: np.ndarray) -> Iterator[Batch]:
@@ -164,7 +165,7 @@ def _ahead(make: Callable[[np.ndarray], Batch], rows: np.ndarray) -> Iterator[Ba
 def _step(net: LandmarkNet, image: Tensor, target: Tensor, optimizer: torch.optim.Optimizer, bfloat16: bool) -> float:
     net.train()
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-        points, doubt = net(image.to(memory_format=torch.channels_last))
+        points, doubt = net(image.contiguous(memory_format=torch.channels_last))
     distance = (points - target).square().sum(-1).add(1e-8).sqrt()
     # Laplace likelihood for the doubt alone: it must not excuse the points that are hard.
     likelihood = (distance.detach() / doubt.clamp_min(1e-3) + doubt.clamp_min(1e-3).log()).mean()
@@ -182,11 +183,11 @@ def held_out_error(net: LandmarkNet, images: np.ndarray, landmarks: np.ndarray) 
     errors = []
     for start in range(0, len(images), 100):
         crops = [
-            _crop(i, p, _middle(p), 1.4 * _extent(p), 0.0)
+            crop(i, p, middle(p), CROP_PER_BOX * extent(p), 0.0)
             for i, p in zip(images[start : start + 100], landmarks[start : start + 100], strict=True)
         ]
         with torch.no_grad():
-            points, _ = net(_tensor(np.stack([c[0] for c in crops])))
+            points, _ = net(tensor(np.stack([c[0] for c in crops])))
         target = torch.from_numpy(np.stack([c[1] for c in crops]))
         eyes = (target[:, 36] - target[:, 45]).norm(dim=-1)
         errors.append((points - target).norm(dim=-1) / eyes[:, None])
@@ -194,76 +195,3 @@ def held_out_error(net: LandmarkNet, images: np.ndarray, landmarks: np.ndarray) 
     error = torch.cat(errors)
     groups = {name: error[:, part] for name, part in {"all": slice(0, 68), **GROUPS}.items()}
     return {name: round(100 * float(value.mean(1).median()), 2) for name, value in groups.items()}
-
-
-def augmented(images: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A batch as camera, detector and a bad day would give it: [B, 3, 112, 112], targets [B, 68, 2] in crop units."""
-    crops, targets = [], []
-    for image, points in zip(images, landmarks, strict=True):
-        extent = _extent(points)
-        side = extent * np.exp(rng.uniform(np.log(_TIGHTEST), np.log(_LOOSEST)))
-        middle = _middle(points) + rng.normal(size=2) * 0.05 * extent
-        crop, target = _crop(image, points, middle, side, rng.normal() * 0.2)
-        if rng.random() < 0.35:
-            crop = _degrade(crop, rng)
-        if rng.random() < 0.3:
-            crop = _occlude(crop, rng)
-        if rng.random() < 0.5:
-            crop, target = crop[:, ::-1], np.stack([1 - target[:, 0], target[:, 1]], 1)[list(MIRRORED)]
-        crops.append(crop)
-        targets.append(target)
-    image = _tensor(np.stack(crops))
-    random = lambda *shape: torch.from_numpy(rng.normal(size=(len(crops), *shape)).astype(np.float32))  # noqa: E731
-    image = image ** (random(1, 1, 1) * 0.3).exp()
-    middle = image.mean((1, 2, 3), keepdim=True)
-    image = (image - middle) * (1 + 0.25 * random(1, 1, 1)) + middle + 0.07 * random(1, 1, 1) + 0.03 * random(3, 1, 1)
-    grey = torch.from_numpy(rng.random(len(crops)) < 0.15)[:, None, None, None]
-    image = torch.where(grey, image.mean(1, keepdim=True), image)
-    grain = torch.randn(image.shape, generator=torch.Generator().manual_seed(int(rng.integers(2**62))))
-    image = image + grain * (random(1, 1, 1).abs() * 0.02)
-    return image.clamp(0, 1), torch.from_numpy(np.stack(targets))
-
-
-def _middle(points: np.ndarray) -> np.ndarray:
-    return (points.min(0) + points.max(0)) / 2
-
-
-def _extent(points: np.ndarray) -> float:
-    return float((points.max(0) - points.min(0)).max())
-
-
-def _crop(image, points, middle, side: float, turn: float) -> tuple[np.ndarray, np.ndarray]:
-    """The turned square around `middle`, [112, 112, 3], and its landmarks in crop units."""
-    cos, sin = np.cos(turn), np.sin(turn)
-    rotation = np.array([[cos, -sin], [sin, cos]])
-    scale = INPUT_SIZE / side
-    matrix = np.c_[rotation * scale, INPUT_SIZE / 2 - 0.5 - scale * rotation @ (middle - 0.5)]
-    size = (INPUT_SIZE, INPUT_SIZE)
-    crop = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return crop, ((points - middle) @ rotation.T / side + 0.5).astype(np.float32)
-
-
-def _degrade(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blur, low resolution or JPEG."""
-    choice = rng.random()
-    if choice < 0.35:
-        return cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.8))
-    if choice < 0.7:
-        small = int(rng.integers(32, 90))
-        reduced = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
-        return cv2.resize(reduced, crop.shape[:2], interpolation=cv2.INTER_LINEAR)
-    code = cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 70))])[1]
-    return cv2.imdecode(code, cv2.IMREAD_COLOR)
-
-
-def _occlude(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Something in front: an ellipse of one colour or of another part of the picture."""
-    mask = np.zeros(crop.shape[:2], np.uint8)
-    place, axes = rng.integers(0, INPUT_SIZE, 2).tolist(), rng.integers(5, 26, 2).tolist()
-    cv2.ellipse(mask, place, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
-    front = np.roll(crop, tuple(rng.integers(20, 90, 2)), (0, 1)) if rng.random() < 0.5 else rng.integers(0, 256, 3)
-    return np.where(mask[..., None] > 0, front, crop).astype(np.uint8)
-
-
-def _tensor(crops: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2))).float() / 255

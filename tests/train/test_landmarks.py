@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 
 from emogs.photo.landmarks import MIRRORED, LandmarkNet
 from emogs.train import landmarks as recipe
+from emogs.train.landmark_crops import augmented
 
 
 @pytest.fixture
@@ -25,19 +27,11 @@ def config(tmp_path, ict_folder, monkeypatch):
     torch.set_num_threads(threads)
 
 
-class _SameProcess:
+class _SameProcess(ThreadPoolExecutor):
     """Stands for a process pool, since a patched shard size does not reach other processes."""
 
-    map = staticmethod(map)
-
-    def __init__(self, _threads, initializer, initargs):
-        initializer(*initargs)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
+    def __init__(self, _workers: int):
+        super().__init__(1)
 
 
 def test_a_small_run_from_start_to_weights(config):
@@ -80,7 +74,7 @@ def test_augmentation_keeps_labels_on_the_face():
     for x, y in points:
         image[int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2] = 255
     images, targets = np.stack([image] * 64), np.stack([points] * 64)
-    crops, labels = recipe.augmented(images, targets, rng)
+    crops, labels = augmented(images, targets, rng)
     assert crops.shape == (64, 3, 112, 112) and crops.min() >= 0 and crops.max() <= 1
     at = torch.nn.functional.grid_sample(crops, labels[:, None] * 2 - 1, align_corners=False)[:, :, 0]
     assert at.mean() > crops.mean() + 0.2
@@ -92,5 +86,5 @@ def test_mirrored_labels_stay_in_order():
     points = np.zeros((68, 2), np.float32)
     points[:, 0] = 72 + np.where(np.arange(68) < np.array(MIRRORED), -20, 20)
     points[:, 1] = np.linspace(30, 110, 68)
-    _, labels = recipe.augmented(np.zeros((32, 144, 144, 3), np.uint8), np.stack([points] * 32), rng)
+    _, labels = augmented(np.zeros((32, 144, 144, 3), np.uint8), np.stack([points] * 32), rng)
     assert (labels[:, 0, 0] < labels[:, 16, 0]).all()
