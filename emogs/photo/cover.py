@@ -36,16 +36,15 @@ class Cover:
     over_skin: Array
     """The part of it under which skin must be imagined: on the mesh, and not where hair grows."""
     body: Array
-    """Shoulders, clothes and neck beside the mesh."""
+    """Shoulders and clothes: beside the mesh, or on its bust, whose texture is coarser than the photo."""
     has_hair: bool
 
 
 def find_cover(crop: Array, matte: Matte, view: HeadView, zones: Zones) -> Cover:
     """Splits the person's pixels into head, hair and body."""
     image, alpha = resize(matte.foreground, GRID), resize(matte.alpha, GRID)
-    scalp, bare, tone, neck = (
-        view.front.paint(view.faces, zone) for zone in (zones.scalp, zones.bare, zones.tone, zones.neck)
-    )
+    wanted = (zones.scalp, zones.bare, zones.tone, zones.neck, zones.bust)
+    scalp, bare, tone, neck, bust = (view.front.paint(view.faces, zone) for zone in wanted)
     hit, above = view.front.hit, _above_chin(view)
     sure = alpha > 0.9
     beside = sure & ~cv2.dilate(hit.astype(np.uint8), np.ones((5, 5))).astype(bool)
@@ -53,7 +52,7 @@ def find_cover(crop: Array, matte: Matte, view: HeadView, zones: Zones) -> Cover
     hair = _likelihood(image, beside & (above > 0.45))
     if skin is None or hair is None or (beside & (above > 0.45)).mean() < LEAST_HAIR:
         nothing = np.zeros((GRID, GRID), np.float32)
-        return Cover(nothing, nothing, _broad(~hit * (above < 0.3)) * alpha, False)
+        return Cover(nothing, nothing, (_broad(~hit * (above < 0.3) * alpha) + bust) * alpha, False)
     body = _likelihood(image, beside & (above < -0.15))
     body = np.full_like(hair, -12) if body is None else body
 
@@ -67,7 +66,7 @@ def find_cover(crop: Array, matte: Matte, view: HeadView, zones: Zones) -> Cover
     share = np.where(hit, share * (1 - bare), smoothstep(0.3, 0.7, share[row, column]))
     over_skin = share * hit * (1 - scalp)
     body_share = ~hit * (1 - share) * (1 - _slivers(hit, skin > np.maximum(hair, body), neck, above))
-    return Cover(*((x * alpha).astype(np.float32) for x in (share, over_skin, _broad(body_share))), True)
+    return Cover(*((x * alpha).astype(np.float32) for x in (share, over_skin, _broad(body_share) + bust)), True)
 
 
 def _slivers(hit: Mask, skin: Mask, neck: Array, above: Array) -> Mask:

@@ -84,10 +84,11 @@ def body_sheets(view: HeadView, matte: Matte, cover: Cover) -> list[Sheet]:
     domain = cover.body > 0.02
     rim = _base_depth(view)
     skin = np.where(hit, np.clip(rim - view.front.depth, 0, TORSO_DEPTH), 0)
-    raised = _inflate(domain, skin**2, metre, valid, curvature=1.5)
-    front = Sheet(_continued(rim - _limited(np.sqrt(raised)), domain), cover.body, matte.foreground, detail=1.0)
+    raised = _inflate(domain & ~hit, skin**2, metre, valid, curvature=1.5)
+    depth = np.where(hit, view.front.depth - CLEARANCE, rim - _limited(np.sqrt(raised)))
+    front = Sheet(_continued(depth, domain), cover.body, matte.foreground, detail=1.0)
 
-    closed = _between(cover.body > 0.5)
+    closed = _between((cover.body > 0.5) & ~hit)
     hollow = _limited(np.sqrt(_inflate(closed, np.zeros_like(skin), metre, valid, curvature=1.5)))
     depth = rim + hollow
     behind = np.where(view.back.hit, view.back.depth + CLEARANCE, -np.inf)

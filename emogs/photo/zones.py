@@ -29,6 +29,8 @@ class Zones:
     """Cheeks, nose and lower forehead: where the colour of the skin is measured."""
     neck: Array
     """Everything below the jaw."""
+    bust: Array
+    """The lower neck and what is below it, where clothes may be."""
     lips: Array
     """Around the line where the lips meet."""
 
@@ -57,8 +59,9 @@ def find_zones(template: HeadTemplate) -> Zones:
     bare *= smoothstep(ear_z, ear_z + 0.02, z)
     tone = bare * smoothstep(1.1, 0.6, np.abs(y - (eye + mouth) / 2) / third) * _away_from_features(p, marks)
     neck = smoothstep(chin - 0.005, chin - 0.025, y + 0.35 * np.maximum(marks[8, 2] - z, 0))
+    bust = smoothstep(0.03, 0.05, chin - y)
     lips = smoothstep(0.2, 0.12, _distance(p, marks[60:68]) / np.linalg.norm(marks[45] - marks[36]))
-    return Zones(*(zone.astype(np.float32) for zone in (scalp, bare, tone, neck, lips)))
+    return Zones(*(zone.astype(np.float32) for zone in (scalp, bare, tone, neck, bust, lips)))
 
 
 def _distance(p: Array, points: Array) -> Array:
