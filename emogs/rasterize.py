@@ -77,7 +77,7 @@ def rasterize(
 
     Method: 3D Gaussian splatting (Kerbl et al. 2023) by EWA projection, with gsplat 1.5.3's conventions and defaults.
 
-    >>> import emogs
+    >>> import emogs, torch
     >>> origin, upright, ones = torch.zeros(1, 3), torch.tensor([[1.0, 0, 0, 0]]), torch.ones(1, 3)
     >>> cloud = emogs.Gaussians(origin, upright, scales=ones, opacities=ones[:, 0], colors=ones)
     >>> camera = emogs.Cameras(emogs.look_at((0, 0, 4.0), (0, 0, 0.0))[None], emogs.pinhole(64, 48, 40)[None], 64, 48)

@@ -4,23 +4,12 @@
 #include "blend/blend.h"
 #include "common/groups.h"
 #include "common/lanes.h"
+#include "common/threads.h"
 #include "math/blend.h"
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 namespace emogs {
 namespace EMOGS_ISA {
 namespace {
-
-int thread_index() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 template <class T>
 BlendSettings<T> blend_settings(const BlendForward<T>& p) {
@@ -363,7 +352,7 @@ void blend_tile_backward(const BlendBackward<T>& p, int64_t index) {
 template <class T>
 void place_pairs(const BlendBackward<T>& p) {
   const int64_t tiles = tiles_along(p.width) * tiles_along(p.height);
-#pragma omp parallel for num_threads(p.threads) schedule(dynamic)
+#pragma omp parallel for num_threads(threads_for(p.threads, p.images, 1)) schedule(dynamic)
   for (int64_t image = 0; image < p.images; image++) {
     const int64_t begin = p.tile_offsets[image * tiles], end = p.tile_offsets[(image + 1) * tiles];
     group_by_key(
@@ -376,7 +365,7 @@ void place_pairs(const BlendBackward<T>& p) {
 template <class T>
 void sum_pairs(const BlendBackward<T>& p) {
   const int64_t tiles = tiles_along(p.width) * tiles_along(p.height), width = kSplatSize + p.channels;
-#pragma omp parallel for num_threads(p.threads) schedule(static)
+#pragma omp parallel for num_threads(threads_for(p.threads, p.images* p.count, 4096)) schedule(static)
   for (int64_t at = 0; at < p.images * p.count; at++) {
     const int64_t image = at / p.count, splat = at % p.count;
     const int64_t* starts = p.splat_starts + image * (p.count + 1);
@@ -406,7 +395,7 @@ template <class T>
 void blend_tiles_forward(const BlendForward<T>& p) {
   const int64_t tiles = p.images * tiles_along(p.width) * tiles_along(p.height);
   const int64_t planes = p.channels + p.with_depth;
-#pragma omp parallel for num_threads(p.threads) schedule(dynamic)
+#pragma omp parallel for num_threads(threads_for(p.threads, tiles, 16)) schedule(dynamic)
   for (int64_t tile = 0; tile < tiles; tile++) {
     if (planes == 3)
       blend_tile<3>(p, tile);
@@ -422,7 +411,7 @@ void blend_tiles_backward(const BlendBackward<T>& p) {
   const int64_t tiles = p.images * tiles_along(p.width) * tiles_along(p.height);
   const int64_t planes = p.channels + p.with_depth;
   place_pairs(p);
-#pragma omp parallel for num_threads(p.threads) schedule(dynamic)
+#pragma omp parallel for num_threads(threads_for(p.threads, tiles, 16)) schedule(dynamic)
   for (int64_t tile = 0; tile < tiles; tile++) {
     if (planes == 3)
       blend_tile_backward<3>(p, tile);

@@ -1,6 +1,7 @@
 // Projection on the CPU, parallel over blocks of Gaussians (backward: over slices of blocks). Outputs that belong to
 // one Gaussian are written by one thread; sums over Gaussians go through partial sums that are added in a fixed order.
 #include "common/groups.h"
+#include "common/threads.h"
 #include "project/block.h"
 
 namespace emogs {
@@ -299,7 +300,7 @@ void add_faces(const ProjectBackward<T>& p) {
   group_by_key(
       p.count, p.faces, starts, [&](int64_t i) { return p.binding[i]; },
       [&](int64_t i, int64_t at) { members[at] = i; });
-#pragma omp parallel for num_threads(p.threads) schedule(static)
+#pragma omp parallel for num_threads(threads_for(p.threads, p.faces, 512)) schedule(static)
   for (int64_t f = 0; f < p.faces; f++)
     for (int64_t element = 0; element < p.batch; element++) {
       T* grad = p.grad_frames + 8 * (rows_of(p, element).rig * p.faces + f);
@@ -313,7 +314,7 @@ void add_faces(const ProjectBackward<T>& p) {
 template <class T>
 void project_gaussians_forward(const ProjectForward<T>& p) {
   const int64_t blocks = (p.count + kBlockSize - 1) / kBlockSize;
-#pragma omp parallel for num_threads(p.threads) schedule(dynamic, 4)
+#pragma omp parallel for num_threads(threads_for(p.threads, blocks, 8)) schedule(dynamic, 4)
   for (int64_t b = 0; b < blocks; b++) {
     const int64_t begin = b * kBlockSize;
     const Block block = {begin, int(minimum(p.count - begin, int64_t(kBlockSize)))};
@@ -324,7 +325,7 @@ void project_gaussians_forward(const ProjectForward<T>& p) {
 template <class T>
 void project_gaussians_backward(const ProjectBackward<T>& p) {
   const int64_t blocks = (p.count + kBlockSize - 1) / kBlockSize;
-#pragma omp parallel for num_threads(p.threads) schedule(dynamic)
+#pragma omp parallel for num_threads(threads_for(p.threads, p.slices, 1)) schedule(dynamic)
   for (int64_t slice = 0; slice < p.slices; slice++)
     for (int64_t b = slice * blocks / p.slices; b < (slice + 1) * blocks / p.slices; b++) {
       const int64_t begin = b * kBlockSize;

@@ -1,6 +1,7 @@
 // Rig frames on the CPU, parallel over the faces of all meshes. Backward writes one gradient per corner, then sums
 // those of each vertex in the order of faces.
 #include "common/groups.h"
+#include "common/threads.h"
 #include "math/rig.h"
 #include "rig/rig.h"
 
@@ -23,7 +24,7 @@ Triangle<T> triangle_at(const RigFramesForward<T>& p, const T* vertices, int64_t
 
 template <class T>
 void rig_frames_forward(const RigFramesForward<T>& p) {
-#pragma omp parallel for num_threads(p.threads) schedule(static)
+#pragma omp parallel for num_threads(threads_for(p.threads, p.batch* p.faces, 1024)) schedule(static)
   for (int64_t at = 0; at < p.batch * p.faces; at++) {
     const int64_t mesh = at / p.faces, face = at % p.faces;
     reinterpret_cast<Frame<T>*>(p.frames)[at] =
@@ -33,7 +34,7 @@ void rig_frames_forward(const RigFramesForward<T>& p) {
 
 template <class T>
 void rig_frames_backward(const RigFramesBackward<T>& p) {
-#pragma omp parallel for num_threads(p.threads) schedule(static)
+#pragma omp parallel for num_threads(threads_for(p.threads, p.batch* p.faces, 1024)) schedule(static)
   for (int64_t at = 0; at < p.batch * p.faces; at++) {
     const int64_t mesh = at / p.faces, face = at % p.faces;
     reinterpret_cast<Triangle<T>*>(p.corner_grads)[at] =
@@ -45,7 +46,7 @@ void rig_frames_backward(const RigFramesBackward<T>& p) {
   group_by_key(
       3 * p.faces, p.count, starts, [&](int64_t i) { return p.corners[i]; },
       [&](int64_t i, int64_t at) { corners[at] = i; });
-#pragma omp parallel for num_threads(p.threads) schedule(static)
+#pragma omp parallel for num_threads(threads_for(p.threads, p.batch* p.count, 4096)) schedule(static)
   for (int64_t at = 0; at < p.batch * p.count; at++) {
     const int64_t mesh = at / p.count, vertex = at % p.count;
     Vec3<T> sum = {T(0), T(0), T(0)};

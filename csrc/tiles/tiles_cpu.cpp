@@ -1,24 +1,13 @@
 // Tile intersection on the CPU. Splats are sorted by depth once, then placed into tiles by a counting sort: the sorted
 // splats are cut into chunks, each chunk counts its pairs per tile, a prefix sum over (tile, chunk) says where each
 // chunk writes. Threads take chunks; lists come out in depth order whatever the number of chunks or threads.
+#include "common/threads.h"
 #include "math/splat.h"
 #include "tiles/tiles.h"
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 namespace emogs {
 namespace EMOGS_ISA {
 namespace {
-
-int thread_index() {
-#ifdef _OPENMP
-  return omp_get_thread_num();
-#else
-  return 0;
-#endif
-}
 
 template <class T>
 const Splat<T>* splats_of(const IntersectCount<T>& p, int64_t image) {
@@ -134,9 +123,9 @@ void for_each_pair(const IntersectCount<T>& p, int64_t image, int64_t chunk, con
 template <class T>
 int64_t intersect_tiles_count(const IntersectCount<T>& p) {
   const int64_t tiles = tiles_along(p.width) * tiles_along(p.height);
-#pragma omp parallel for num_threads(p.threads) schedule(dynamic)
+#pragma omp parallel for num_threads(threads_for(p.threads, p.images, 1)) schedule(dynamic)
   for (int64_t image = 0; image < p.images; image++) sort_by_depth(p, image);
-#pragma omp parallel for num_threads(p.threads) schedule(dynamic)
+#pragma omp parallel for num_threads(threads_for(p.threads, p.images* p.chunks, 1)) schedule(dynamic)
   for (int64_t work = 0; work < p.images * p.chunks; work++) {
     int32_t* counts = p.chunk_offsets + work * tiles;
     for (int64_t tile = 0; tile < tiles; tile++) counts[tile] = 0;
@@ -160,7 +149,7 @@ int64_t intersect_tiles_count(const IntersectCount<T>& p) {
 template <class T>
 void intersect_tiles_fill(const IntersectFill<T>& p) {
   const int64_t tiles = tiles_along(p.width) * tiles_along(p.height);
-#pragma omp parallel for num_threads(p.threads) schedule(dynamic)
+#pragma omp parallel for num_threads(threads_for(p.threads, p.images* p.chunks, 1)) schedule(dynamic)
   for (int64_t work = 0; work < p.images * p.chunks; work++) {
     int32_t* next = p.chunk_offsets + work * tiles;
     for_each_pair(p, work / p.chunks, work % p.chunks, [&](int32_t id, int64_t tile) { p.ids[next[tile]++] = id; });

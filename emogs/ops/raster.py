@@ -1,6 +1,6 @@
 """All three stages as one torch operation, `emogs::rasterize`: one crossing a call, one node in a graph.
 
-Its outputs after the images are the state that backward needs; one of them, `ids`, has a size that only the data decide.
+Its outputs after the images are the state that backward needs; of these, `ids` has a size that only the data decide.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def _save(ctx, inputs, output):
     _, _, _, *state = output
     records, colors, _, _, offsets, ids, transmittances, last = state
     ctx.save_for_backward(*inputs[:15], inputs[18], records, colors, offsets, ids, transmittances, last)
-    ctx.frame, ctx.projection, ctx.blending, ctx.depth = inputs[15:18], *inputs[19:]
+    ctx.frame = inputs[15:18]
+    ctx.projection, ctx.blending, ctx.depth = inputs[19:]
     ctx.mark_non_differentiable(*state)
     ctx.set_materialize_grads(False)
 

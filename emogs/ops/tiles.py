@@ -16,6 +16,7 @@ from emogs.ops.native import _C, launch
 from emogs.ops.project import Splats
 
 TILE_SIZE = 16
+_CHUNK = 1024  # splats that are worth a thread of their own
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _forward(records, width, height):
     images, count, tiles = records.shape[:-2].numel(), records.shape[-2], tile_count(width, height)
     where = launch(records)
     threads = where["threads"]
-    chunks = max(1, -(-threads // max(images, 1)))  # lists do not depend on it
+    chunks = max(1, min(-(-threads // max(images, 1)), -(-count // _CHUNK)))  # lists do not depend on it
     offsets = torch.empty(images * tiles + 1, dtype=torch.int64)
     common = {
         **where,

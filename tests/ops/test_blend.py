@@ -1,0 +1,180 @@
+"""blend_tiles alone: hand-made splats against the compositor of the reference, every gradient, the rules of cut and stop."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from raster_reference import Screen, composite
+from raster_scenes import WITHOUT_EDGES, random_scene
+
+from emogs import RasterSettings
+from emogs.ops import Splats, Tiles, blend_tiles, intersect_tiles, project_gaussians
+
+SIZE = (21, 18)  # two by two tiles, neither side a multiple of sixteen
+
+
+def splats_and_tiles(count=30, settings=WITHOUT_EDGES, **options):
+    scene = random_scene(count, size=SIZE, **options)
+    splats = project_gaussians(scene.gaussians, scene.cameras, settings=settings)
+    return splats, intersect_tiles(splats, *SIZE), scene.background
+
+
+def screens(splats: Splats) -> list[Screen]:
+    a, b, c = splats.conics.unbind(-1)
+    covariances = torch.linalg.inv(torch.stack([a, b, b, c], -1).unflatten(-1, (2, 2)))
+    return [
+        Screen(splats.means[i], covariances[i], splats.depths[i], splats.opacities[i], splats.colors[i])
+        for i in range(len(splats.records))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("channels", "depth"),
+    [(1, "none"), (2, "accumulated"), (3, "none"), (3, "expected"), (4, "none"), (7, "accumulated"), (33, "none")],
+)
+@pytest.mark.parametrize("edges", [False, True])
+def test_against_the_compositor(channels, depth, edges, isa):
+    settings = dataclasses.replace(RasterSettings() if edges else WITHOUT_EDGES, depth=depth)
+    splats, tiles, background = splats_and_tiles(channels=channels, settings=settings)
+    colors, alphas, depths = blend_tiles(splats, tiles, *SIZE, background=background, settings=settings)
+    assert colors.shape == (2, 18, 21, channels) and alphas.shape == (2, 18, 21, 1)
+    for image, screen in enumerate(screens(splats)):
+        expected = composite(screen, *SIZE, background, settings)
+        torch.testing.assert_close(colors[image], expected[0], rtol=0, atol=1e-11)
+        torch.testing.assert_close(alphas[image], expected[1], rtol=0, atol=1e-11)
+        if depth == "none":
+            assert depths is None
+        else:
+            sums = depths[image] * alphas[image].clamp(min=1e-10) if depth == "expected" else depths[image]
+            torch.testing.assert_close(sums, expected[2], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("channels", "depth"), [(1, False), (3, False), (3, True), (6, True)])
+def test_gradients(channels, depth):
+    settings = dataclasses.replace(WITHOUT_EDGES, depth="expected" if depth else "none")
+    splats, tiles, background = splats_and_tiles(count=3, channels=channels, cameras=1)
+
+    def images(records, colors, background):
+        given = Splats(records, colors, splats.outside, splats.non_finite)
+        out = blend_tiles(given, tiles, *SIZE, background=background, settings=settings)
+        return out[:2] if out[2] is None else (*out[:2], out[2][out[1] > 1e-3])  # elsewhere the mean depth is 0 / 0
+
+    inputs = [t.clone().requires_grad_() for t in (splats.records, splats.colors, background)]
+    assert torch.autograd.gradcheck(images, inputs, atol=1e-6)
+
+
+def test_gradients_when_only_alpha_matters():
+    splats, tiles, _ = splats_and_tiles(count=4, cameras=1)
+    records = splats.records.clone().requires_grad_()
+    colors = splats.colors.clone().requires_grad_()
+    blend_tiles(Splats(records, colors, splats.outside, splats.non_finite), tiles, *SIZE)[1].sum().backward()
+    assert (colors.grad == 0).all() and (records.grad != 0).any() and (records.grad[..., 6:] == 0).all()
+
+
+def one_pixel(opacities: list[float], **options) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Colour, alpha and colour gradient of a pixel under splats of these opacities, all right on it and of colour one."""
+    count = len(opacities)
+    records = torch.zeros(1, count, 8, dtype=torch.float64)
+    records[0, :, :5] = torch.tensor([0.5, 0.5, 1.0, 0, 1.0])
+    records[0, :, 5] = torch.tensor(opacities)
+    records[0, :, 6] = torch.arange(count) + 1.0
+    records[0, :, 7] = 1.0
+    colors = torch.ones(1, count, 1, dtype=torch.float64, requires_grad=True)
+    tiles = Tiles(torch.tensor([0, count]), torch.arange(count, dtype=torch.int32))
+    zeros = torch.zeros(1, dtype=torch.int64)
+    out = blend_tiles(Splats(records, colors, zeros, zeros), tiles, 1, 1, settings=RasterSettings(**options))
+    out[0].sum().backward()
+    return out[0].item(), out[1].item(), colors.grad[0, :, 0]
+
+
+def test_cut_ceiling_and_stop():
+    color, alpha, grad = one_pixel([1 / 256, 0.5, 1 / 254])
+    assert grad.tolist() == pytest.approx([0, 0.5, 0.5 / 254]) and color == pytest.approx(alpha)
+    assert one_pixel([1.0])[1] == pytest.approx(0.999)
+    # the second leaves 1e-6 < 1e-4: it is left out and ends the pixel, so that the faint third does not count either
+    color, alpha, grad = one_pixel([1.0, 1.0, 0.01])
+    assert grad.tolist() == [0.999, 0, 0] and alpha == pytest.approx(0.999)
+    color, alpha, grad = one_pixel([1.0, 1.0, 0.01], transmittance_stop=0.0)
+    assert grad[1] > 0 and grad[2] > 0
+
+
+def test_no_gradient_through_the_ceiling():
+    splats, tiles, _ = splats_and_tiles(count=1, cameras=1, spread=0.0, settings=RasterSettings())
+    records = splats.records.clone()
+    records[..., 5] = 2.0  # alpha is above the ceiling near the centre
+    records.requires_grad_()
+    out = blend_tiles(Splats(records, splats.colors, splats.outside, splats.non_finite), tiles, *SIZE)
+    assert (out[1] == 1 - (1 - 0.999)).sum() > 5
+    out[1][out[1] > 0.9989].sum().backward()
+    assert (records.grad == 0).all()
+
+
+def test_thousands_of_splats_on_a_pixel_stay_accurate():
+    """Backward rebuilds transmittance by division: its float32 gradients against float64 ones, over long lists."""
+    grads = {}
+    for dtype in (torch.float32, torch.float64):
+        splats, _, _ = splats_and_tiles(count=3000, cameras=1, scale=0.5, settings=RasterSettings())
+        records = splats.records.clone()
+        records[..., 5] *= 0.01
+        colors = splats.colors.to(dtype).requires_grad_()
+        records = records.to(dtype).requires_grad_()
+        given = Splats(records, colors, splats.outside, splats.non_finite)
+        out = blend_tiles(given, intersect_tiles(given, *SIZE), *SIZE)
+        out[0].square().sum().backward()
+        grads[dtype] = records.grad.double(), colors.grad.double()
+    for single, double in zip(grads[torch.float32], grads[torch.float64], strict=True):
+        error = (single - double).norm() / double.norm()
+        assert error < 1e-4, error
+
+
+def test_nothing_to_blend():
+    splats, tiles, background = splats_and_tiles(count=0)
+    colors, alphas, depths = blend_tiles(splats, tiles, *SIZE, background=background)
+    assert torch.equal(colors, background.expand_as(colors)) and (alphas == 0).all() and (depths == 0).all()
+
+
+def test_operation_is_sound():
+    splats, tiles, background = splats_and_tiles(count=4, cameras=1)
+    records, colors = splats.records.clone().requires_grad_(), splats.colors.clone().requires_grad_()
+    background = background[None].clone().requires_grad_()
+    for ground, depth in ((background, True), (None, False)):
+        arguments = (records, colors, ground, tiles.offsets, tiles.ids, *SIZE, WITHOUT_EDGES.blending, depth)
+        torch.library.opcheck(torch.ops.emogs.blend_tiles, arguments)
+
+
+def test_refusals():
+    splats, tiles, background = splats_and_tiles(count=4)
+    refusals = [
+        (
+            (dataclasses.replace(splats, records=splats.records[..., :7]), tiles, *SIZE),
+            {},
+            r"splats.records must be \[..., N=4, 8\]",
+        ),
+        (
+            (dataclasses.replace(splats, colors=splats.colors.float()), tiles, *SIZE),
+            {},
+            "splats.colors must be float64",
+        ),
+        ((splats, dataclasses.replace(tiles, ids=tiles.ids.long()), *SIZE), {}, "tiles.ids must be int32, got int64"),
+        ((splats, tiles, 16, 18), {}, r"tiles.offsets must be \[5\], got \[9\]"),
+        ((splats, tiles, *SIZE), {"background": background[:2]}, r"background must be \[..., D=3\], got \[2\]"),
+        (
+            (splats, tiles, *SIZE),
+            {"background": background.expand(5, 3)},
+            r"background must be broadcastable to \[2, 3\]",
+        ),
+    ]
+    for arguments, options, message in refusals:
+        with pytest.raises((TypeError, ValueError), match=message):
+            blend_tiles(*arguments, **options)
+
+
+def test_second_derivatives_are_refused():
+    splats, tiles, _ = splats_and_tiles(count=3)
+    records = splats.records.clone().requires_grad_()
+    out = blend_tiles(Splats(records, splats.colors, splats.outside, splats.non_finite), tiles, *SIZE)
+    (grad,) = torch.autograd.grad(out[0].square().sum(), records, create_graph=True)
+    with pytest.raises(NotImplementedError, match="second derivatives"):
+        grad.sum().backward()

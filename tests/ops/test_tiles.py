@@ -1,0 +1,164 @@
+"""intersect_tiles: nothing that could touch a pixel is dropped, lists are in depth order, and no thread shows."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from raster_scenes import random_scene
+
+from emogs.ops import Splats, Tiles, intersect_tiles, project_gaussians
+from emogs.ops.tiles import TILE_SIZE, tile_count
+
+CUT = 1 / 255
+
+
+def pairs_of(tiles: Tiles, images: int, width: int, height: int) -> list[list[list[int]]]:
+    """ids by image and tile."""
+    ids, offsets, count = tiles.ids.tolist(), tiles.offsets.tolist(), tile_count(width, height)
+    assert len(offsets) == images * count + 1 and offsets[-1] == len(ids)
+    lists = [ids[begin:end] for begin, end in zip(offsets, offsets[1:], strict=False)]
+    return [lists[i * count : (i + 1) * count] for i in range(images)]
+
+
+def largest_alphas(splats: Splats, width: int, height: int) -> torch.Tensor:
+    """[N, T] in float64, from the conics as they are stored: the largest alpha at any pixel centre of each tile."""
+    x, y, a, b, c, opacity = splats.records[0, :, :6].double().unbind(-1)
+    dx = x[:, None] - (torch.arange(width) + 0.5)
+    dy = y[:, None] - (torch.arange(height) + 0.5)
+    sigma = 0.5 * (a[:, None, None] * dx[:, None] ** 2 + c[:, None, None] * dy[:, :, None] ** 2)
+    sigma = sigma + b[:, None, None] * dx[:, None] * dy[:, :, None]
+    alphas = opacity[:, None, None] * torch.exp(-sigma)
+    pad = (0, -width % TILE_SIZE, 0, -height % TILE_SIZE)
+    return torch.nn.functional.max_pool2d(torch.nn.functional.pad(alphas, pad), TILE_SIZE).flatten(1)
+
+
+def check_sufficient(splats: Splats, width: int, height: int) -> tuple[int, int]:
+    """Every dropped pair is below the cut at all pixel centres of its tile; returns how many are kept, and how many touch."""
+    lists = pairs_of(intersect_tiles(splats, width, height), 1, width, height)[0]
+    kept = torch.zeros(splats.records.shape[-2], len(lists), dtype=torch.bool)
+    for tile, ids in enumerate(lists):
+        assert len(set(ids)) == len(ids)
+        kept[ids, tile] = True
+        depths = splats.depths[0, ids]
+        assert (depths[1:] >= depths[:-1]).all(), "near to far"
+    touches = largest_alphas(splats, width, height) >= CUT
+    assert not (touches & ~kept & (splats.radii[0, :, :1] > 0)).any()
+    return int(kept.sum()), int(touches.sum())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [0.003, 0.02, 0.1, 0.5])
+@pytest.mark.parametrize("size", [(128, 96), (97, 51), (16, 16), (1, 1)])
+def test_dropped_pairs_touch_nothing(dtype, scale, size):
+    scene = random_scene(300, dtype=dtype, scale=scale, size=size, spread=0.5, cameras=1)
+    kept, touching = check_sufficient(project_gaussians(scene.gaussians, scene.cameras), *size)
+    assert kept <= touching * 1.3 + 50, "and little more than necessary is kept"
+
+
+@given(
+    angle=st.floats(0, math.pi),
+    long=st.floats(-1, 3),
+    thin=st.floats(-1, 2),
+    x=st.floats(-30, 130),
+    y=st.floats(-30, 110),
+    opacity=st.floats(CUT, 1),
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_needles_at_any_angle(dtype, angle, long, thin, x, y, opacity):
+    """Deviations of 10^long and 10^(long - thin) pixels; the conic is what projection makes of that in this dtype."""
+    scene = random_scene(1, dtype=dtype, size=(100, 80), cameras=1)
+    cameras = scene.cameras
+    cameras.viewmats[0] = torch.eye(4, dtype=dtype)
+    focal = cameras.Ks[0, 0, 0]
+    depth = 10.0
+    g = scene.gaussians
+    g.means[0] = torch.tensor([(x - 50) * depth / focal, (y - 40) * depth / (1.1 * focal), depth])
+    g.quats[0] = torch.tensor([math.cos(angle / 2), 0, 0, math.sin(angle / 2)])
+    g.scales[0] = torch.tensor([10**long, 10 ** (long - thin), 10 ** (long - thin)]) * depth / focal
+    g.opacities[0] = opacity
+    check_sufficient(project_gaussians(g, cameras), 100, 80)
+
+
+def test_lists_are_a_subset_of_gsplats():
+    gsplat = pytest.importorskip("gsplat.cuda._torch_impl", reason="gsplat is not installed")
+    scene = random_scene(400, scale=0.05, size=(97, 83), cameras=1, dtype=torch.float32)
+    g, cameras = scene.gaussians, scene.cameras
+    covariances, _ = gsplat._quat_scale_to_covar_preci(g.quats, g.scales, compute_preci=False)
+    radii, means, depths, _, _ = gsplat._fully_fused_projection(
+        g.means, covariances, cameras.viewmats, cameras.Ks, 97, 83
+    )
+    _, keys, ids = gsplat._isect_tiles(means, radii, depths, TILE_SIZE, 7, 6)
+    theirs = set(zip((keys >> 32).tolist(), ids.tolist(), strict=True))
+    splats = project_gaussians(g, cameras)
+    lists = pairs_of(intersect_tiles(splats, 97, 83), 1, 97, 83)[0]
+    ours = {(tile, i) for tile, ids in enumerate(lists) for i in ids}
+    assert ours < theirs and len(ours) > 400
+
+
+def test_ties_in_depth_keep_the_order_of_splats():
+    scene = random_scene(40, spread=0.0, cameras=1, size=(20, 20))
+    tiles = intersect_tiles(project_gaussians(scene.gaussians, scene.cameras), 20, 20)
+    for ids in pairs_of(tiles, 1, 20, 20)[0]:
+        assert ids == sorted(ids)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_depths_of_any_size_sort(dtype):
+    scene = random_scene(64, dtype=dtype, cameras=1, size=(20, 20))
+    splats = project_gaussians(scene.gaussians, scene.cameras)
+    records = splats.records.clone()
+    records[0, :, 0:6] = torch.tensor([10, 10, 0.01, 0, 0.01, 0.5])
+    records[0, :, 6] = torch.randn(64, dtype=dtype) * 10.0 ** torch.randint(-30, 30, (64,))
+    records[0, :, 7] = 30.0
+    ids = pairs_of(
+        intersect_tiles(Splats(records, splats.colors, splats.outside, splats.non_finite), 20, 20), 1, 20, 20
+    )[0][0]
+    assert ids == torch.argsort(records[0, :, 6], stable=True).tolist()
+
+
+def test_lists_do_not_depend_on_threads_or_batches(isa):
+    scene = random_scene(5000, scale=0.02, size=(128, 96), cameras=3, dtype=torch.float32)
+    splats = project_gaussians(scene.gaussians, scene.cameras)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(intersect_tiles(splats, 128, 96))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert torch.equal(results[0].offsets, other.offsets) and torch.equal(results[0].ids, other.ids)
+    alone = Splats(splats.records[1:2], splats.colors[1:2], splats.outside[1:2], splats.non_finite[1:2])
+    expected = pairs_of(results[0], 3, 128, 96)[1]
+    assert pairs_of(intersect_tiles(alone, 128, 96), 1, 128, 96)[0] == expected
+
+
+def test_no_splats():
+    empty = random_scene(0)
+    tiles = intersect_tiles(project_gaussians(empty.gaussians, empty.cameras), 19, 17)
+    assert tiles.offsets.tolist() == [0] * (2 * 4 + 1) and tiles.ids.shape == (0,)
+
+
+def test_operation_is_sound():
+    scene = random_scene(6)
+    splats = project_gaussians(scene.gaussians, scene.cameras)
+    torch.library.opcheck(torch.ops.emogs.intersect_tiles, (splats.records, 19, 17))
+
+
+@pytest.mark.parametrize(
+    ("records", "width", "message"),
+    [
+        (torch.zeros(2, 3, 7), 8, r"splats.records must be \[..., N=3, 8\], got \[2, 3, 7\]"),
+        (torch.zeros(2, 3, 8, dtype=torch.float16), 8, "splats.records must be float32 or float64, got float16"),
+        (torch.zeros(2, 3, 8), 0, "width must be from 1 to 16384, got 0"),
+    ],
+)
+def test_refusals(records, width, message):
+    nothing = torch.zeros(0)
+    with pytest.raises((TypeError, ValueError), match=message):
+        intersect_tiles(Splats(records, nothing, nothing, nothing), width, 8)
