@@ -9,8 +9,8 @@ from .cage import Cage
 from .regions import Regions
 from .surface import Surface
 
-# iBUG's numbering; the subject's left half and the midline. (ring, position): position 2.5 is halfway between the ring's
-# points 2 and 3. The right half follows by mirroring.
+# iBUG's numbering; the subject's left half and the midline, the right half follows by mirroring. (ring, position):
+# position 2.5 is halfway between the ring's points 2 and 3.
 _LANDMARKS: dict[int, tuple[str, float]] = {
     8: ("jaw", 0), 9: ("jaw", 1.5), 10: ("jaw", 3), 11: ("jaw", 4), 12: ("chin_top", 6), 13: ("lip_top", 6.5),
     14: ("supratip", 7), 15: ("nose", 7), 16: ("eye", 7),
@@ -41,10 +41,10 @@ def regions_of(
     """The built-in head's loops and sides; they follow the cage's rings."""
     lid, lip = cage.named["lid_back"], cage.named["lip_contact"]
     upper_lid, lower_lid = (
-        surface.loop(lid[6::-1], closed=False),
-        surface.loop(np.append(lid[6:], lid[0]), closed=False),
+        surface.loop(lid[6::-1]),
+        surface.loop(np.append(lid[6:], lid[0])),
     )
-    upper_lip, lower_lip = surface.loop(lip[:5], closed=False), surface.loop(lip[:3:-1], closed=False)
+    upper_lip, lower_lip = surface.loop(lip[:5]), surface.loop(lip[:3:-1])
     return Regions(
         part_names=part_names,
         vertex_part=torch.from_numpy(vertex_part),
@@ -66,7 +66,7 @@ def landmark_vertices(cage: Cage, surface: Surface) -> np.ndarray:
         low = int(position)
         out[number] = cage.named[ring][low]
         if position > low:
-            between = surface.loop(cage.named[ring][low : low + 2], closed=False)
+            between = surface.loop(cage.named[ring][low : low + 2])
             out[number] = between[round((position - low) * (len(between) - 1))]
     for number, source in _MIRRORED.items():
         out[number] = surface.mirror[out[source]]

@@ -79,7 +79,7 @@ class _Assembly:
         self.mirror: list[np.ndarray] = []
 
     def add_skin(self, cage: Cage, surface: Surface) -> None:
-        points = surface.spread(torch.from_numpy(cage.points)).numpy()
+        points = surface.spread(cage.points)
         uv, faces_uv = _skin_texture(cage, surface)
         self.vertices.append(_symmetric(points, surface.mirror))
         self.faces.append(surface.triangles)
@@ -135,9 +135,7 @@ def _skin_texture(cage: Cage, surface: Surface) -> tuple[np.ndarray, np.ndarray]
     reflected = np.stack([2 * centre - charts[:, 0], charts[:, 1]], -1)[alone]
     mirror = np.concatenate([mirror, np.flatnonzero(alone)])
     chart = subdivide(quads, mirror, cage.fine, like=surface)
-    values = torch.from_numpy(np.concatenate([charts, reflected]))
-    uv = chart.second.smooth(chart.first.smooth(values)).numpy()[chart.used]
-    return uv, chart.triangles
+    return chart.smooth(np.concatenate([charts, reflected])), chart.triangles
 
 
 def _skull(skin: np.ndarray) -> np.ndarray:
@@ -162,13 +160,13 @@ def _albedo(template: HeadTemplate, cage: Cage, surface: Surface) -> Tensor:
     for i, name in enumerate(_PARTS):
         here = part == i
         colour[here] = paint.skin(position[here], rings[here]) if name == "skin" else painters[name](position[here])
-    image = texels.image(torch.from_numpy(colour).float(), background=-1.0)
-    image = _spill(image)
-    return torch.where(image < 0, torch.tensor(paint.SKIN), image).clamp(0, 1)
+    image = np.full((SIZE, SIZE, 3), np.nan)
+    image[texels.row.numpy(), texels.column.numpy()] = colour
+    return torch.from_numpy(np.clip(_spill(image), 0, 1)).float()
 
 
 def _masks(cage: Cage, surface: Surface) -> Tensor:
-    """[V, 3] smooth masks over the skin: red of the lips, edge of the lids, depth of eye, nostril and mouth openings."""
+    """[V, 3] smooth masks over the skin: red of the lips, edge of the lids, depth of the openings."""
     values = np.zeros((len(cage.points), 3))
     for column, ring, value in (
         (0, "vermilion", 0.55), (0, "lip_full", 1), (0, "lip_contact", 1), (0, "lip_inner", 1),
@@ -178,15 +176,16 @@ def _masks(cage: Cage, surface: Surface) -> Tensor:
     ):  # fmt: skip
         values[cage.named[ring], column] = value
     values = np.maximum(values, values[cage.mirror])
-    return surface.second.smooth(surface.first.smooth(torch.from_numpy(values)))[torch.from_numpy(surface.used)]
+    return torch.from_numpy(surface.smooth(values))
 
 
-def _spill(image: Tensor) -> Tensor:
-    """Grows the painted texels (the empty hold -1) by a few, so that filtering at a chart's border finds paint."""
+def _spill(image: np.ndarray) -> np.ndarray:
+    """Grows the painted texels (the empty are nan) by four, so that filtering at a chart's border finds paint."""
     for _ in range(4):
-        padded = torch.nn.functional.pad(image.permute(2, 0, 1)[None], (1, 1, 1, 1), value=-1.0)
-        near = torch.nn.functional.unfold(padded, 3).reshape(3, 9, SIZE, SIZE)
-        full = (near >= 0).float()
-        spread = ((near * full).sum(1) / full.sum(1).clamp_min(1) - (full.sum(1) == 0).float()).permute(1, 2, 0)
-        image = torch.where(image < 0, spread, image)
-    return image
+        total, count = np.zeros_like(image), np.zeros_like(image)
+        for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
+            near = np.roll(image, step, axis)
+            total += np.nan_to_num(near)
+            count += np.isfinite(near)
+        image = np.where(np.isnan(image) & (count > 0), total / np.maximum(count, 1), image)
+    return np.where(np.isnan(image), paint.SKIN, image)

@@ -7,6 +7,7 @@ first, then their mirror images in the same order.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -84,7 +85,7 @@ class _Builder:
         names = list(rows)
         nostril = (("tip", 1), ("columella", 1))
         first, last = (names.index(name) for name in _FINE_ROWS)
-        for upper, lower in zip(names, names[1:]):
+        for upper, lower in pairwise(names):
             for c in range(_COLUMNS - 1):
                 corners = (rows[upper][c], rows[lower][c], rows[lower][c + 1], rows[upper][c + 1])
                 if min(corners) >= 0 and (upper, c) not in nostril:
@@ -95,7 +96,7 @@ class _Builder:
     def _crown(self, hairline: np.ndarray) -> None:
         inner = [self.add(f"crown{i}", row) for i, row in enumerate(points.CROWN)]
         across = [hairline[:4], *(np.append(row, hairline[4 + i]) for i, row in enumerate(inner)), hairline[:8:-1]]
-        for front, back in zip(across, across[1:]):
+        for front, back in pairwise(across):
             for c in range(3):
                 self.quad(back[c], front[c], front[c + 1], back[c + 1], fine=False)
 
@@ -125,8 +126,11 @@ class _Builder:
             self.strip(rim, inner, clockwise=True, closed=False, socket=True, fine=False)
             rim = inner
         top, middle, bottom, side = self.add("socket_end", points.SOCKET_END)
-        for corners in ((rim[0], top, rim[2], rim[1]), (top, middle, side, rim[2]), (middle, bottom, rim[6], side),
-                        (bottom, rim[8], rim[7], rim[6]), (side, rim[6], rim[5], rim[4]), (side, rim[4], rim[3], rim[2])):  # fmt: skip
+        r = rim
+        for corners in (
+            (r[0], top, r[2], r[1]), (top, middle, side, r[2]), (middle, bottom, r[6], side),
+            (bottom, r[8], r[7], r[6]), (side, r[6], r[5], r[4]), (side, r[4], r[3], r[2]),
+        ):  # fmt: skip
             self.quad(*corners, socket=True, fine=False)
 
     def nostril(self) -> None:
@@ -144,9 +148,8 @@ class _Builder:
 
     def ear(self) -> None:
         n = self.named
-        front, back = [(n[row][8], n[row][10]) for row in ("orbit", "nose", "supratip", "tip")], None
-        back = [pair[1] for pair in front[::-1]]
-        rim = np.array([*(pair[0] for pair in front), n["tip"][9], *back, n["orbit"][9]])
+        front, back = (np.array([n[row][c] for row in ("orbit", "nose", "supratip", "tip")]) for c in (8, 10))
+        rim = np.concatenate([front, n["tip"][[9]], back[::-1], n["orbit"][[9]]])
         self.named["ear_rim"] = rim
         for name, ring in points.EAR_RINGS.items():
             inner = self.add(name, ring)

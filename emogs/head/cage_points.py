@@ -91,10 +91,10 @@ CROWN: list[list[Point]] = [  # from the front backwards; midline, then two poin
 ]
 
 EYE_CENTRE: Point = (31.5, 35, 81)
-EYE_RADIUS = 14.0  # of the sclera; a real eye has 12, and its conjunctiva and tear film, which are not modelled, the rest
+EYE_RADIUS = 14.0  # of the sclera; a real one has 12, but tear film and lacrimal caruncle are not modelled
 
-# Rings that lie on the eyeball: (x, y); the depth follows from the eyeball's sphere grown by the clearance. Only the inner
-# corner, which lies beside the ball, has a depth of its own.
+# Rings that lie on the eyeball: (x, y); the depth follows from the eyeball's sphere grown by the clearance. Only the
+# inner corner, which lies beside the ball, has a depth of its own.
 EYE_SEATED: dict[str, tuple[float, list[tuple[float, float] | Point]]] = {
     "lid_crest": (2.1, [
         (16.4, 32, 92.4), (21.3, 39.2), (26.6, 42.4), (32, 43.2), (37.7, 42.1), (43.2, 38.9), (46.6, 34.2),

@@ -86,11 +86,8 @@ def tongue() -> Organ:
     sections = ((42, -44, 15, 9), (54, -41, 18, 9.5), (66, -40, 19, 9), (78, -40.5, 18, 8), (88, -41.5, 15.5, 6.5),
                 (95, -42.3, 11.5, 4.6), (98.6, -42.8, 6.5, 2.6))  # fmt: skip
     turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
-    rings = [
-        np.stack([a * np.sin(turn), y + b * np.cos(turn) - 1.2 * np.exp(-((np.sin(turn) / 0.25) ** 2)) * (np.cos(turn) > 0),
-                  np.full(12, z)], -1)
-        for z, y, a, b in sections
-    ]  # fmt: skip
+    furrow = 1.2 * np.exp(-((np.sin(turn) / 0.25) ** 2)) * (np.cos(turn) > 0)
+    rings = [np.stack([a * np.sin(turn), y + b * np.cos(turn) - furrow, np.full(12, z)], -1) for z, y, a, b in sections]
     vertices = np.concatenate([[[0, -43, 99.8]], *rings[::-1]])
     spread = np.concatenate([[0.0], np.repeat(np.linspace(0.1, 0.5, len(sections)), 12)])
     around = np.concatenate([[0.0], np.tile(turn, len(sections))])

@@ -24,7 +24,7 @@ LASHES = (0.24, 0.17, 0.14)
 
 
 def skin(position: np.ndarray, rings: np.ndarray) -> np.ndarray:
-    """Colours [M, 3] at skin positions [M, 3] in millimetres; `rings` [M, 3] are smooth masks of lips, lid margin, depth."""
+    """Colours [M, 3] at skin positions [M, 3] in millimetres; `rings` [M, 3] mask lips, lid edges and depth."""
     x, y, z = np.abs(position[:, 0]), position[:, 1], position[:, 2]
     lips, margin, deep = rings.T
     colour = np.tile(SKIN, (len(position), 1))

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """One level. New vertices are numbered old vertices, then edges, then faces; child 4f+j keeps corner j of quad f."""
+    """One level. New vertices are numbered old vertices, edges, faces; child 4f+j keeps corner j of quad f."""
 
     parents: np.ndarray  # [F, 4] the quads that were refined
     count: int  # of the old vertices
@@ -25,24 +23,32 @@ class Refinement:
         """Number of new vertices."""
         return self.count + len(self.edges) + len(self.parents)
 
-    def smooth(self, values: Tensor) -> Tensor:
+    def middles(self, ends: np.ndarray) -> np.ndarray:
+        """The new vertices [K] in the middle of the edges between old vertices [K, 2]."""
+        keys = self.edges @ [self.count, 1]  # ascending, as the edges are
+        return self.count + np.searchsorted(keys, np.sort(ends, 1) @ [self.count, 1])
+
+    def smooth(self, values: np.ndarray) -> np.ndarray:
         """Values at the old vertices [V, D] to the new ones [V + E + F, D]; a linear map."""
-        quads, edges, edge_of, on_rim = (
-            torch.from_numpy(a) for a in (self.parents, self.edges, self.edge_of, self.on_rim)
-        )
-        faces = values[quads].mean(1)
-        middles = values[edges].mean(1)
-        beside = torch.zeros_like(middles).index_add(0, edge_of.flatten(), faces.repeat_interleave(4, 0)) / 2
-        inner = torch.where(on_rim[:, None], middles, (middles + beside) / 2)
-        valence = torch.bincount(edges.flatten(), minlength=self.count).to(values.dtype)[:, None]
-        around = torch.zeros_like(values).index_add(0, quads.flatten(), faces.repeat_interleave(4, 0)) / valence
-        touching = torch.zeros_like(values).index_add(0, edges.flatten(), middles.repeat_interleave(2, 0)) / valence
+        faces = values[self.parents].mean(1)
+        middles = values[self.edges].mean(1)
+        beside = _gather(self.edge_of, faces, len(middles)) / 2
+        inner = np.where(self.on_rim[:, None], middles, (middles + beside) / 2)
+        valence = np.bincount(self.edges.ravel(), minlength=self.count)[:, None]
+        around = _gather(self.parents, faces, self.count) / valence
+        touching = _gather(self.edges, middles, self.count) / valence
         moved = (around + 2 * touching + (valence - 3) * values) / valence
-        rim = edges[on_rim]
-        along = torch.zeros_like(values).index_add(0, rim.flatten(), middles[on_rim].repeat_interleave(2, 0))
-        rim_vertex = torch.zeros(self.count, 1, dtype=torch.bool)
-        rim_vertex[rim] = True
-        return torch.cat([torch.where(rim_vertex, values / 2 + along / 4, moved), inner, faces])
+        rim = self.edges[self.on_rim]
+        along = _gather(rim, middles[self.on_rim], self.count)
+        on_rim = np.isin(np.arange(self.count), rim)[:, None]
+        return np.concatenate([np.where(on_rim, values / 2 + along / 4, moved), inner, faces])
+
+
+def _gather(index: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """[count, D] sums of values [N, D], each added at all its indices [N, K]."""
+    out = np.zeros((count, values.shape[1]))
+    np.add.at(out, index, values[:, None])
+    return out
 
 
 def refine(quads: np.ndarray, count: int) -> Refinement:

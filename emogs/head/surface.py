@@ -1,17 +1,16 @@
-"""The subdivided surface of the cage: vertices as a linear function of the authored points, triangles of mixed fineness."""
+"""The subdivided surface of the cage: vertices as a linear function of its points, triangles of mixed fineness."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from .subdivide import Refinement, refine
 
 _PULLS = 4
-"""Steps of the iteration that pulls the surface to the authored points: more would follow them closer and ripple more."""
+"""Steps of the iteration that pulls the surface to the points: more would follow them closer and ripple more."""
 
 
 @dataclass(frozen=True)
@@ -26,30 +25,26 @@ class Surface:
     first: Refinement
     second: Refinement
 
-    def spread(self, values: Tensor) -> Tensor:
-        """Values at the authored points [N, D] spread smoothly over the vertices [V, D]; linear and symmetric."""
-        values = values.double()
-        top = self.first.count
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """Values at the authored points [N, D] drawn smoothly through them over the vertices [V, D]; linear."""
         control = values
         for _ in range(_PULLS):
-            control = control + values - self._smooth(control)[:top]
-        return self._smooth(control)[torch.from_numpy(self.used)]
+            control = control + values - self._refined(control)[: len(values)]
+        return self._refined(control)[self.used]
 
-    def loop(self, ring: np.ndarray, closed: bool = True) -> np.ndarray:
-        """All vertices along a polyline of cage points joined by edges, in order."""
-        ids = list(ring) + ([ring[0]] if closed else [])
-        number = {int(v): i for i, v in enumerate(self.used)}
-        out: list[int] = []
+    def smooth(self, values: np.ndarray) -> np.ndarray:
+        """Values at the cage's points [N, D] smoothed over the vertices [V, D]; never beyond the values' range."""
+        return self._refined(values)[self.used]
+
+    def loop(self, ring: np.ndarray) -> np.ndarray:
+        """All vertices along a line of cage points joined by edges, both ends included, in order."""
         for level in (self.first, self.second):
-            middles = _middles(level)
-            finer = [ids[0]]
-            for a, b in zip(ids, ids[1:]):
-                finer += [middles[min(a, b), max(a, b)], b]
-            ids = finer
-        out = [number[v] for v in ids if v in number]
-        return np.array(out[:-1] if closed else out)
+            middles = level.middles(np.stack([ring[:-1], ring[1:]], -1))
+            ring = np.append(np.stack([ring[:-1], middles], -1).ravel(), ring[-1])
+        place = np.searchsorted(self.used, ring).clip(max=len(self.used) - 1)
+        return place[self.used[place] == ring]
 
-    def _smooth(self, control: Tensor) -> Tensor:
+    def _refined(self, control: np.ndarray) -> np.ndarray:
         return self.second.smooth(self.first.smooth(control))
 
 
@@ -92,16 +87,7 @@ def subdivide(quads: np.ndarray, mirror: np.ndarray, fine: np.ndarray, like: Sur
 
 def _mirror(level: Refinement, points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """The mirror map of a refinement's vertices from those of the points and faces that it refined."""
-    middles = _middles(level)
-    pairs = np.sort(points[level.edges], 1)
-    edges = np.array([middles[a, b] for a, b in pairs.tolist()])
-    return np.concatenate([points, edges, len(points) + len(edges) + faces])
-
-
-def _middles(level: Refinement) -> dict[tuple[int, int], int]:
-    """The new vertex in the middle of each old edge."""
-    count = level.count
-    return {(a, b): count + i for i, (a, b) in enumerate(level.edges.tolist())}
+    return np.concatenate([points, level.middles(points[level.edges]), len(points) + len(level.edges) + faces])
 
 
 def _split(second: Refinement, fine: np.ndarray) -> np.ndarray:
@@ -128,8 +114,8 @@ def _coarse(first: Refinement, second: Refinement, quad: int, split: np.ndarray)
     """A quad of the first level that stays whole, with the middles of those edges that a finer neighbour has split."""
     count = first.total
     ring: list[int] = []
-    for corner, edge, middle in zip(first.quads[quad], second.edge_of[quad], split):
+    for corner, edge, middle in zip(first.quads[quad], second.edge_of[quad], split, strict=True):
         ring += [corner, count + edge] if middle else [corner]
     start = next((i for i, vertex in enumerate(ring) if vertex >= count), quad % 2)
     ring = ring[start:] + ring[:start]
-    return [(ring[0], b, c) for b, c in zip(ring[1:], ring[2:])]
+    return [(ring[0], b, c) for b, c in pairwise(ring[1:])]

@@ -39,29 +39,23 @@ class TexelMap:
 def texel_map(template: HeadTemplate, size: int = 256) -> TexelMap:
     """Rasterizes the template's texture triangles at texel centres; where triangles overlap the lower index wins."""
     corners = (template.uv[template.faces_uv] * size).double()  # [F, 3, 2] in texels
-    owner = torch.full((size * size,), -1, dtype=torch.int64)
-    weight = torch.zeros(size * size, 3, dtype=torch.float64)
     low = (corners.amin(1) - 0.5).ceil().long().clamp(0, size - 1)
-    extent = (corners.amax(1) - 0.5).floor().long().clamp(0, size - 1) - low + 1
+    extent = ((corners.amax(1) - 0.5).floor().long().clamp(0, size - 1) - low + 1).clamp_min(0)
     a, b, c = corners.unbind(1)
     area = _cross(b - a, c - a)
-    usable = (extent > 0).all(1) & (area.abs() > 1e-12)
-    reach = int(extent[usable].max()) if usable.any() else 0
-    for dy in range(reach):
-        for dx in range(reach):
-            f = (usable & (extent[:, 0] > dx) & (extent[:, 1] > dy)).nonzero()[:, 0]
-            if f.numel() == 0:
-                continue
-            texel = low[f] + torch.tensor([dx, dy])
-            p = texel + 0.5
-            w = torch.stack([_cross(b[f] - p, c[f] - p), _cross(c[f] - p, a[f] - p), _cross(a[f] - p, b[f] - p)], -1)
-            w = w / area[f, None]
-            inside = (w >= -1e-9).all(1)
-            f, w, key = f[inside].flip(0), w[inside].flip(0), (texel[inside, 1] * size + texel[inside, 0]).flip(0)
-            better = (owner[key] < 0) | (f < owner[key])
-            owner[key[better]], weight[key[better]] = f[better], w[better]
-    key = (owner >= 0).nonzero()[:, 0]
-    return TexelMap(size, key // size, key % size, owner[key], weight[key].to(template.vertices.dtype))
+    candidates = torch.where(area.abs() > 1e-12, extent.prod(1), 0)  # texel centres in each triangle's box
+    f = torch.arange(len(corners)).repeat_interleave(candidates)
+    place = torch.arange(len(f)) - (candidates.cumsum(0) - candidates)[f]
+    texel = low[f] + torch.stack([place % extent[f, 0], place // extent[f, 0]], -1)
+    p = texel + 0.5
+    w = torch.stack([_cross(b[f] - p, c[f] - p), _cross(c[f] - p, a[f] - p), _cross(a[f] - p, b[f] - p)], -1)
+    w = w / area[f, None]
+    inside = (w >= -1e-9).all(1)
+    f, w, texel = f[inside], w[inside], texel[inside, 1] * size + texel[inside, 0]
+    owner = torch.full((size * size,), len(corners)).scatter_reduce(0, texel, f, "amin")
+    kept = owner[texel] == f
+    key, order = texel[kept].sort()
+    return TexelMap(size, key // size, key % size, f[kept][order], w[kept][order].to(template.vertices.dtype))
 
 
 def _cross(a: Tensor, b: Tensor) -> Tensor:
