@@ -93,10 +93,12 @@ int64_t run(const char* name, const std::string& dtype, const Launch& launch, Fi
     return true;
   };
   if ((attempt(Scalars{}) || ...)) return result;
-  if (sizeof...(Scalars) == 0)
-    throw std::runtime_error(
-        std::string(name) + ": this build of emogs has no " + device +
-        " backend; rebuild with `EMOGS_CUDA=on pip install --force-reinstall --no-deps .` where nvcc is found");
+#if !defined(EMOGS_CUDA)
+  if (launch.device >= 0)
+    throw std::runtime_error(std::string(name) +
+                             ": this build of emogs has no CUDA backend; rebuild with "
+                             "`EMOGS_CUDA=on pip install --force-reinstall --no-deps .` where nvcc is found");
+#endif
   throw std::invalid_argument(std::string(name) + ": no " + device + " kernel for " + dtype);
 }
 
