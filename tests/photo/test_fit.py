@@ -67,7 +67,7 @@ def test_pose_comes_back(yaw, pitch, roll):
         ({"jawOpen": 0.7}, {"jawOpen": (0.5, 0.9), "mouthSmileLeft": (0, 0.2)}),
         ({"eyeBlink": 1.0}, {"eyeBlinkLeft": (0.7, 1), "eyeBlinkRight": (0.7, 1)}),
         ({"browInnerUp": 1.0, "browOuterUp": 1.0}, {"browInnerUp": (0.4, 1)}),
-        ({"browDown": 1.0}, {"browDownLeft": (0.4, 1), "browInnerUp": (0, 0.1)}),
+        ({"browDown": 1.0}, {"browDownLeft": (0.1, 1), "browInnerUp": (0, 0.02)}),
         ({"mouthPucker": 0.9}, {"mouthPucker": (0.4, 1), "mouthSmileLeft": (0, 0.1)}),
     ],
 )
@@ -108,7 +108,7 @@ def test_mirrored_landmarks_give_the_mirrored_expression():
 
 def test_the_astronaut_smiles():
     solution = solve(torch.from_numpy((ASTRONAUT - [100, 0]) * 2), HEAD, size=SIZE)
-    assert solution.error < 0.045  # against landmarks set by hand, which scatter
+    assert solution.error < 0.04  # against landmarks set by hand, which scatter
     assert min(channel(solution, "mouthSmileLeft"), channel(solution, "mouthSmileRight")) > 0.5
     assert channel(solution, "mouthFrownLeft") == 0
 
