@@ -114,7 +114,7 @@ def _eye_squint(f: Face) -> Tensor:
 def _nose_sneer(f: Face) -> Tensor:
     """Levator labii superioris alaeque nasi: wing and lip go up, the nose wrinkles, the brow's head comes down."""
     return (
-        f.press(f.at(35, 0, 4, 0), (24, 22, 34), 0.3, 2.8, 0.0)
+        f.press(f.at(35, 0, 4, 0), (24, 22, 34), 0.3, 3.4, 0.0)
         + f.upper * f.press(f.at(53, -4, -4, -3), (19, 18, 28), 0.0, 4.4, 0.0)
         + f.press(f.at(35, 14, -3, -6), (20, 20, 22), -1.6, 3.0, 0.4)
         + f.press(f.at(42, -6, -14, 4), (14, 14, 18), -0.4, 1.2, 1.4)
@@ -124,8 +124,8 @@ def _nose_sneer(f: Face) -> Tensor:
 
 def _cheek_puff(f: Face) -> Tensor:
     """Air behind closed lips; each half with its mirror image."""
-    cheek = f.press(f.at(54, 9, 2, -6), (40, 40, 44), 5.5, 1.0, 10.0)
-    lips = f.press(f.at(51, 7, -8, 0), (26, 18, 24), 0.0, 0.3, 3.0)
+    cheek = f.press(f.at(54, 16, 2, -10), (40, 40, 44), 8.0, 0.8, 9.0) * (1 - 0.6 * f.near_lips(3.0, 18.0))
+    lips = f.press(f.at(51, 7, -8, 0), (30, 20, 26), -1.0, 0.3, 4.0)
     return 2 * (cheek + lips) * ramp(f.points[:, :1], -10.0, 10.0)
 
 
@@ -145,7 +145,7 @@ def _smile(f: Face) -> Tensor:
 
 def _dimple(f: Face) -> Tensor:
     """Buccinator: the corner is drawn straight back against the teeth."""
-    return f.press(f.at(54), (18, 17, 22), 2.2, 3.0, -6.2) + f.press(f.at(54, 12, 0, -8), (12, 16, 14), 0.4, 0.0, 1.4)
+    return f.press(f.at(54), (26, 24, 30), 2.4, 2.4, -5.0)
 
 
 def _stretch(f: Face) -> Tensor:
@@ -263,16 +263,18 @@ _TURN_X = [[0.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]]
 
 
 def _tongue_out(f: Face) -> Tensor:
-    """The tongue slides forward over the lower teeth and tips down; the lips make way."""
+    """The tongue rises over the lower teeth, slides out, flattens and tips down; the lips make way."""
     tongue = f.regions.part("tongue")
-    depth = f.points[tongue, 2]
-    share = torch.zeros_like(f.points[:, :1])
-    share[tongue] = ramp(depth, float(depth.amin()), float(depth.amax()))[:, None]
+    rest = f.points[tongue]
+    out = ramp(rest[:, 2], float(rest[:, 2].amin()), float(rest[:, 2].amax()) - 8)
+    tip = ramp(rest[:, 2], float(rest[:, 2].amax()) - 22, float(rest[:, 2].amax()))
+    rise = 10.5 * ramp(out, 0.1, 0.8) - 7.0 * tip - 0.35 * out * (rest[:, 1] - rest[:, 1].mean())
+    slide = torch.zeros_like(f.points)
+    slide[tongue] = torch.stack([torch.zeros_like(out), rise, 31.0 * out], 1)
     return (
-        share * f.vector(0, 0, 26.0)
-        + share**3 * f.vector(0, -8.0, 2.0)
-        + f.lower * f.press(f.at(57), (18, 18, 22), 0, -4.0, 1.0)
-        + f.upper * f.press(f.at(51), (16, 12, 20), 0, 1.6, 0.6)
+        slide
+        + f.lower * f.press(f.at(57), (24, 20, 26), 0, -5.0, 1.0)
+        + f.upper * f.press(f.at(51), (24, 15, 22), 0, 2.5, 0.6)
     )
 
 

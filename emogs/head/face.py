@@ -81,7 +81,7 @@ class Face:
         free = ramp(from_skull, 0.0, 12.0) * ramp(before_ear, -5.0, 15.0)
         for eye in (self.left_eye, self.right_eye):
             distance = (self.points - eye.centre).norm(dim=1)
-            free = free * (0.1 + 0.9 * ramp(distance, 1.12 * eye.radius, 1.5 * eye.radius))
+            free = free * (0.1 + 0.9 * ramp(distance, 1.1 * eye.radius, 1.4 * eye.radius))
         return (free * self.skin)[:, None]
 
     @cached_property

@@ -18,9 +18,9 @@ from .template import ARKIT_NAMES, Rotation
 
 _MEET = 0.12
 """Where the lids meet, as a share of the opening, from the lower margin."""
-_UPPER_SKIN, _LOWER_SKIN = 21.0, 34.0
+_UPPER_SKIN, _LOWER_SKIN = 21.0, 44.0
 """Degrees of skin beyond the margin over which the lid's turn fades out; the upper lid's ends in its crease."""
-_LID_DEPTH = (1.15, 1.34)
+_UPPER_DEPTH, _LOWER_DEPTH = (1.15, 1.34), (1.15, 1.65)
 """Lid skin lies within the first multiple of the ball's radius; from the second on there is brow, nose or cheek."""
 _OVERLAP = 1.05
 """Closing goes this far beyond the meeting of the margins' inner edges, so that their outer edges meet too."""
@@ -31,7 +31,7 @@ _CLEARANCE = 0.35
 _LIDS = {
     "eyeBlink": (1.0, 1.0),
     "eyeSquint": (0.20, 1.6),
-    "eyeWide": (-0.25, -0.4),
+    "eyeWide": (-0.30, -0.4),
     "cheekSquint": (0.05, 1.2),
     "eyeLookUp": (-0.34, 1.2),
     "eyeLookDown": (0.68, -1.8),
@@ -75,15 +75,14 @@ def lid_turns(face: Face, side: str) -> tuple[Tensor, Tensor]:
     top = piecewise(across, across[regions.lid_upper_left], elevation[regions.lid_upper_left])
     bottom = piecewise(across, across[regions.lid_lower_left], elevation[regions.lid_lower_left])
     opening = _OVERLAP * (top - bottom).clamp(min=0)
-    distance = (face.points - eye.centre).norm(dim=1)
-    full, end = (multiple * eye.radius for multiple in _LID_DEPTH)
-    here = face.skin * ramp(distance, end, full) * (face.points[:, 2] > eye.centre[2])
+    depth = (face.points - eye.centre).norm(dim=1) / eye.radius
+    here = face.skin * (face.points[:, 2] > eye.centre[2])
     middle = (top + bottom) / 2
     above = torch.rad2deg(elevation - top).clamp(min=0)
     below = torch.rad2deg(bottom - elevation).clamp(min=0)
     upper = (elevation > middle) * falloff(above / _UPPER_SKIN) * opening * (1 - _MEET)
     lower = (elevation < middle) * falloff(below / _LOWER_SKIN) * opening * _MEET
-    return upper * here, lower * here
+    return upper * here * ramp(depth, *_UPPER_DEPTH[::-1]), lower * here * ramp(depth, *_LOWER_DEPTH[::-1])
 
 
 def lid_lift(face: Face) -> Tensor:

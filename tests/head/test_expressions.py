@@ -234,12 +234,12 @@ def test_jaw_opens_the_mouth_and_mouth_close_closes_it(head: HeadTemplate):
     [
         ("mouthSmile", 54, 1, 7.0), ("mouthSmile", 54, 0, 4.0), ("mouthFrown", 54, 1, -4.0),
         ("mouthStretch", 54, 0, 5.0),
-        ("mouthDimple", 54, 2, -4.0), ("mouthUpperUp", 52, 1, 5.0), ("mouthLowerDown", 56, 1, -3.5),
+        ("mouthDimple", 54, 2, -4.0), ("mouthUpperUp", 53, 1, 4.5), ("mouthLowerDown", 56, 1, -3.5),
         ("mouthPucker", 54, 0, -5.0), ("mouthPucker", 51, 2, 5.0), ("mouthFunnel", 57, 2, 4.0),
         ("mouthRollLower", 66, 2, -8.0),
         ("mouthRollUpper", 62, 2, -8.0), ("mouthShrugUpper", 51, 1, 4.0), ("mouthShrugLower", 8, 1, 5.0),
-        ("noseSneer", 35, 1, 4.0), ("browDown", 22, 1, -3.0), ("browInnerUp", 22, 1, 4.0), ("browOuterUp", 25, 1, 5.0),
-        ("cheekPuff", 54, 2, 5.0), ("jawForward", 8, 2, 7.0),
+        ("noseSneer", 35, 1, 3.5), ("browDown", 22, 1, -3.0), ("browInnerUp", 22, 1, 4.0), ("browOuterUp", 25, 1, 5.0),
+        ("cheekPuff", 54, 2, 3.0), ("jawForward", 8, 2, 7.0),
     ],
 )  # fmt: skip
 def test_channel_moves_its_landmark(head: HeadTemplate, name: str, landmark: int, axis: int, millimetres: float):
