@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ..gaussians import Gaussians
-from .files import SYNTHETIC, FormatError, replacing
+from .files import SYNTHETIC, FormatError
+from .ply_table import read_table, write_table
 
 SH_C0 = 0.5 / math.sqrt(math.pi)
 """The constant spherical harmonic: a colour is `0.5 + SH_C0 * f_dc`."""
@@ -37,8 +38,6 @@ def save_ply(path: str | Path, gaussians: Gaussians) -> None:
     Raises:
         ValueError: for a batch, other than three channels, or values that are not finite.
     """
-    from plyfile import PlyData, PlyElement
-
     columns = _columns(gaussians)
     for name, column in columns.items():
         if not column.isfinite().all():
@@ -46,9 +45,7 @@ def save_ply(path: str | Path, gaussians: Gaussians) -> None:
     vertex = np.empty(len(gaussians.means), dtype=[(name, "<f4") for name in columns])
     for name, column in columns.items():
         vertex[name] = column.detach().float().cpu().numpy()
-    data = PlyData([PlyElement.describe(vertex, "vertex")], byte_order="<", comments=[SYNTHETIC])
-    with replacing(path) as partial:
-        data.write(str(partial))
+    write_table(Path(path), vertex, SYNTHETIC)
 
 
 def load_ply(path: str | Path) -> Gaussians:
@@ -57,8 +54,8 @@ def load_ply(path: str | Path) -> Gaussians:
     Raises:
         FormatError: names the file, the field and the reason, whatever the bytes are.
     """
-    vertex = _read_vertices(Path(path))
-    rest = sorted((n for n in vertex.dtype.names if n.startswith("f_rest_")), key=lambda n: (len(n), n))
+    vertex = read_table(Path(path))
+    rest = sorted((n for n in vertex.dtype.names or () if n.startswith("f_rest_")), key=lambda n: (len(n), n))
     degree_count = len(rest) // 3 + 1
     if len(rest) > _MOST_REST or len(rest) % 3 or math.isqrt(degree_count) ** 2 != degree_count:
         raise FormatError(path, "f_rest", f"{len(rest)} of them fit no degree of spherical harmonics")
@@ -100,27 +97,10 @@ def _columns(gaussians: Gaussians) -> dict[str, Tensor]:
     return {name: values[:, i] for names, values in groups.items() for i, name in enumerate(names)}
 
 
-def _read_vertices(path: Path) -> np.ndarray[Any, Any]:
-    """The `vertex` element as a structured array."""
-    from plyfile import PlyData, PlyParseError
-
-    try:
-        vertex = PlyData.read(str(path), mmap="r")["vertex"].data
-    except KeyError:
-        raise FormatError(path, "vertex", "no such element") from None
-    except OSError as error:
-        raise FormatError(path, "file", error.strerror or str(error)) from None
-    except (PlyParseError, ValueError, TypeError, OverflowError, MemoryError) as error:
-        raise FormatError(path, "file", f"not a readable .ply: {error}") from None
-    return vertex
-
-
 def _column(path: str | Path, vertex: np.ndarray[Any, Any], name: str) -> Tensor:
     """One finite column [N] float32."""
-    if name not in vertex.dtype.names:
+    if name not in (vertex.dtype.names or ()):
         raise FormatError(path, name, "no such property")
-    if vertex.dtype[name].kind not in "fiu":
-        raise FormatError(path, name, "expected numbers")
     with np.errstate(over="ignore"):
         values = torch.from_numpy(np.array(vertex[name], dtype=np.float32))
     if not values.isfinite().all():
