@@ -1,4 +1,4 @@
-"""The rasterizer in plain torch: one formula after the other, every Gaussian at every pixel, differentiable by autograd.
+"""The rasterizer in plain torch: one formula after the other, every Gaussian at every pixel, with autograd.
 
 Written from architecture section 5 and the papers, not from the native code. Slow: meant for float64 and small scenes.
 """

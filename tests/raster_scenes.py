@@ -15,7 +15,7 @@ WITHOUT_EDGES = RasterSettings(alpha_cut=1e-12, alpha_ceiling=1 - 1e-9, transmit
 
 @dataclass
 class RandomScene:
-    """N Gaussians around the origin, C cameras two and a half units away, K components, F faces, B emotions and rigs."""
+    """N Gaussians around the origin, C cameras 2.5 units away, K components, F faces, B emotions and rigs."""
 
     gaussians: Gaussians
     cameras: Cameras

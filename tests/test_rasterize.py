@@ -53,7 +53,7 @@ def test_images_equal_the_reference(sh_degree, settings, parts):
 
 
 def test_float32_images_equal_the_reference():
-    """A splat whose alpha is within rounding of the cut may flip: 1/255 at one pixel. Elsewhere, sums of 40 rounded terms."""
+    """A splat within rounding of the cut may flip, 1/255 at one pixel; elsewhere, sums of 40 rounded terms."""
     single = random_scene(40, size=(64, 48), dtype=torch.float32)
     as_double = {f: getattr(single.gaussians, f).double() for f in (*FIELDS, "colors")}
     cameras = dataclasses.replace(

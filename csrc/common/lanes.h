@@ -65,7 +65,6 @@ struct Lanes {
 
   friend EMOGS_HD_MEMBER Lanes select(Mask mask, Lanes a, Lanes b) { return {mask ? a.values : b.values}; }
   friend EMOGS_HD_MEMBER Lanes minimum(Lanes a, Lanes b) { return {b.values < a.values ? b.values : a.values}; }
-  friend EMOGS_HD_MEMBER Lanes maximum(Lanes a, Lanes b) { return {a.values < b.values ? b.values : a.values}; }
 
   /// a 2^n for the n in the low bits of `biased`, which must be n plus 1.5 times 2^(mantissa bits).
   friend EMOGS_HD_MEMBER Lanes multiply_power_of_two(Lanes a, Lanes biased) {

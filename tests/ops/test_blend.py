@@ -1,4 +1,4 @@
-"""blend_tiles alone: hand-made splats against the compositor of the reference, every gradient, the rules of cut and stop."""
+"""blend_tiles alone: against the compositor of the reference, every gradient, the rules of cut, ceiling and stop."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_gradients_when_only_alpha_matters():
 
 
 def one_pixel(opacities: list[float], **options) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Colour, alpha and colour gradient of a pixel under splats of these opacities, all right on it and of colour one."""
+    """Colour, alpha and colour gradient of a pixel right under splats of these opacities and of colour one."""
     count = len(opacities)
     records = torch.zeros(1, count, 8, dtype=torch.float64)
     records[0, :, :5] = torch.tensor([0.5, 0.5, 1.0, 0, 1.0])

@@ -1,4 +1,4 @@
-"""project_gaussians: against the torch reference and gsplat's, gradients, culling, emotion at its limits, every refusal."""
+"""project_gaussians: against the torch reference and gsplat's, gradients, culling, emotion at its limits, refusals."""
 
 from __future__ import annotations
 
@@ -277,5 +277,5 @@ def test_operation_is_sound():
 def test_only_pinhole_yet():
     scene = random_scene(2)
     cameras = dataclasses.replace(scene.cameras, model="fisheye")
-    with pytest.raises(ValueError, match='cameras.model must be "pinhole"'):
+    with pytest.raises(ValueError, match=r'cameras\.model must be "pinhole"'):
         project_gaussians(scene.gaussians, cameras)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -20,7 +21,7 @@ def pairs_of(tiles: Tiles, images: int, width: int, height: int) -> list[list[li
     """ids by image and tile."""
     ids, offsets, count = tiles.ids.tolist(), tiles.offsets.tolist(), tile_count(width, height)
     assert len(offsets) == images * count + 1 and offsets[-1] == len(ids)
-    lists = [ids[begin:end] for begin, end in zip(offsets, offsets[1:], strict=False)]
+    lists = [ids[begin:end] for begin, end in itertools.pairwise(offsets)]
     return [lists[i * count : (i + 1) * count] for i in range(images)]
 
 
@@ -37,7 +38,7 @@ def largest_alphas(splats: Splats, width: int, height: int) -> torch.Tensor:
 
 
 def check_sufficient(splats: Splats, width: int, height: int) -> tuple[int, int]:
-    """Every dropped pair is below the cut at all pixel centres of its tile; returns how many are kept, and how many touch."""
+    """Every dropped pair is below the cut at all pixel centres of its tile; returns how many are kept and touch."""
     lists = pairs_of(intersect_tiles(splats, width, height), 1, width, height)[0]
     kept = torch.zeros(splats.records.shape[-2], len(lists), dtype=torch.bool)
     for tile, ids in enumerate(lists):
