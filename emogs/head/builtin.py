@@ -171,8 +171,8 @@ def _masks(cage: Cage, surface: Surface) -> Tensor:
     for column, ring, value in (
         (0, "vermilion", 0.55), (0, "lip_full", 1), (0, "lip_contact", 1), (0, "lip_inner", 1),
         (1, "lid_front", 0.7), (1, "lid_back", 1), (1, "lid_under", 1),
-        (2, "nostril_deep", 1), (2, "nostril", 0.25), (2, "lid_under", 0.6), (2, "lip_inner", 0.6),
-        (2, "concha", 0.3), (2, "ear_canal", 0.6),
+        (2, "nostril_deep", 1), (2, "nostril", 0.5), (2, "lid_under", 0.6), (2, "lip_inner", 0.6),
+        (2, "scapha", 0.3), (2, "concha", 0.35), (2, "ear_canal", 0.7),
     ):  # fmt: skip
         values[cage.named[ring], column] = value
     values = np.maximum(values, values[cage.mirror])

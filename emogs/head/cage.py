@@ -51,7 +51,7 @@ class _Builder:
     """Collects the left half."""
 
     def __init__(self) -> None:
-        self.positions: list[points.Point] = []
+        self.positions: list[tuple[float, ...]] = []
         self.quads: list[tuple[int, ...]] = []
         self.socket: list[bool] = []
         self.fine: list[bool] = []

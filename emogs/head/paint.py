@@ -19,6 +19,7 @@ SCLERA = (0.90, 0.88, 0.86)
 IRIS = (0.36, 0.27, 0.19)
 IRIS_RIM = (0.16, 0.12, 0.09)
 PUPIL = (0.03, 0.03, 0.03)
+CARUNCLE = (0.78, 0.50, 0.47)
 LID_MARGIN = (0.74, 0.50, 0.45)
 LASHES = (0.24, 0.17, 0.14)
 
@@ -36,7 +37,7 @@ def skin(position: np.ndarray, rings: np.ndarray) -> np.ndarray:
     colour = _blend(colour, LID_MARGIN, _step(margin, 0.3, 0.8))
     upper = _step(margin, 0.2, 0.6) * (1 - _step(margin, 0.6, 0.95)) * _step(y, 33.5, 36)
     colour = _blend(colour, LASHES, 0.8 * upper)
-    return colour * (1 - 0.65 * _step(deep, 0.2, 0.9))[:, None]
+    return colour * (1 - 0.8 * _step(deep, 0.1, 0.95))[:, None]
 
 
 def eyeball(position: np.ndarray) -> np.ndarray:
@@ -46,7 +47,8 @@ def eyeball(position: np.ndarray) -> np.ndarray:
     offset = offset - points.EYE_CENTRE
     radius = np.where(offset[:, 2] > 0, np.hypot(offset[:, 0], offset[:, 1]), 99.0)
     colour = _blend(np.tile(SCLERA, (len(position), 1)), (0.80, 0.66, 0.62), 0.7 * _step(radius, 9, 14))
-    colour = _blend(colour, IRIS_RIM, 1 - _step(radius, organs.IRIS_RADIUS - 0.3, organs.IRIS_RADIUS + 0.4))
+    colour = _blend(colour, CARUNCLE, _bump(offset[:, 0] + 12.6, offset[:, 1] + 2.8, 0, (2.2, 2.2, 1)))
+    colour = _blend(colour, IRIS_RIM, 1 - _step(radius, organs.IRIS_RADIUS - 0.6, organs.IRIS_RADIUS + 0.6))
     turn = np.arctan2(offset[:, 1], offset[:, 0])
     fibre = 1 + 0.12 * np.sin(23 * turn) + 0.08 * np.sin(41 * turn + 1)
     inner = 1 - _step(radius, organs.IRIS_RADIUS - 1.6, organs.IRIS_RADIUS - 0.3)
@@ -80,7 +82,7 @@ def _brow(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     middle = np.interp(x, [12, 22, 34, 46, 58], [51.5, 55, 58.5, 57.5, 50])
     half = np.interp(x, [12, 18, 30, 46, 59], [3.0, 4.2, 4.2, 3.0, 1.0])
     ends = _step(x, 10, 15) * (1 - _step(x, 54, 60))
-    return ends * (1 - _step(np.abs(y - middle), 0.55 * half, 1.15 * half)) * (z > 40)
+    return ends * (1 - _step(np.abs(y - middle), 0.35 * half, 1.3 * half)) * (z > 40)
 
 
 def _blend(colour: np.ndarray, other: tuple[float, float, float], share: np.ndarray) -> np.ndarray:
@@ -92,5 +94,5 @@ def _step(value: np.ndarray, low: float, high: float) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def _bump(x: np.ndarray, y: np.ndarray, z: np.ndarray, width: tuple[float, float, float]) -> np.ndarray:
+def _bump(x: np.ndarray, y: np.ndarray, z: np.ndarray | float, width: tuple[float, float, float]) -> np.ndarray:
     return np.exp(-((x / width[0]) ** 2) - (y / width[1]) ** 2 - (z / width[2]) ** 2)
