@@ -10,15 +10,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from .images import guided_filter, nearest, resize, smoothstep
+from .images import Array, Mask, guided_filter, nearest, resize, smoothstep
 from .matte import Matte
 from .view import GRID, HeadView
 from .zones import Zones
-
-Array = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 LEAST_HAIR = 0.004
 """Share of the crop that hair beside the head must fill to be believed."""
@@ -66,7 +62,7 @@ def find_cover(crop: Array, matte: Matte, view: HeadView, zones: Zones) -> Cover
     share = np.where(hit, share * (1 - bare), smoothstep(0.3, 0.7, share[row, column]))
     over_skin = share * hit * (1 - scalp)
     body_share = ~hit * (1 - share) * (1 - _slivers(hit, skin > np.maximum(hair, body), neck, above))
-    return Cover(*((x * alpha).astype(np.float32) for x in (share, over_skin, _broad(body_share) + bust)), True)
+    return Cover(share * alpha, over_skin * alpha, (_broad(body_share) + bust) * alpha, True)
 
 
 def _slivers(hit: Mask, skin: Mask, neck: Array, above: Array) -> Mask:
@@ -92,7 +88,7 @@ def _above_chin(view: HeadView) -> Array:
 
 def _likelihood(image: Array, where: Mask) -> Array | None:
     """Log-likelihood [GRID, GRID] of each pixel's colour under a mixture fitted to the marked ones; None if too few."""
-    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB) * np.float32([0.5, 1, 1])  # shading changes lightness most
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB) * np.array([0.5, 1, 1], np.float32)  # shading changes lightness most
     samples = lab[where]
     if len(samples) < 50:
         return None

@@ -21,14 +21,12 @@ from torch import Tensor
 from ..head.uv import TexelMap
 from .cover import Cover
 from .eyes import EyePaint, paint_eyes
-from .images import inside_distance, resize, sample, smoothstep
+from .images import Array, inside_distance, resize, sample, smoothstep
 from .matte import Matte
 from .occlusion import openness
 from .unproject import PhotoMaps
 from .view import GRID, HeadView
 from .zones import Zones
-
-Array = NDArray[np.float32]
 
 DARKEST = 0.02
 """Floor of colours before their logarithm."""
@@ -104,7 +102,7 @@ class _Filler:
         if skin is None:
             return
         lab = cv2.cvtColor(self.photo[None], cv2.COLOR_RGB2LAB)[0]
-        lip = smoothstep(0.35, 0.85, lab[:, 1] / max(skin[1], 4)) * smoothstep(0.25, 0.5, lab[:, 0] / skin[0])
+        lip = smoothstep(0.35, 0.85, lab[:, 1] / max(skin[1], 4)) * smoothstep(0.25, 0.5, lab[:, 0] / max(skin[0], 1))
         pale = lips * self.is_part("skin")[:, None] * (1 - lip[:, None])
         self.visibility, self.mirror_visibility = self.visibility * (1 - pale), self.mirror_visibility * (1 - lips)
 

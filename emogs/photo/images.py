@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
+Mask = NDArray[np.bool_]
 
 
 def smoothstep(low: float, high: float, x: Array) -> Array:

@@ -13,11 +13,8 @@ import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
-from .images import guided_filter, inside_distance, nearest, resize, smoothstep
+from .images import Array, Mask, guided_filter, inside_distance, nearest, resize, smoothstep
 from .view import HeadView
-
-Array = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 CUT = 192
 """Cells along a side in GrabCut: its time grows faster than the cells do."""
@@ -106,7 +103,7 @@ def _posterior(image: Array, expected: Array) -> Array:
     Histograms of person and background are learned from what is expected where, then from what that makes likely.
     """
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
-    place = ((lab + np.float32([0, 64, 64])) * np.float32([BINS / 100.01, BINS / 128, BINS / 128])).astype(int)
+    place = ((lab / [100.01, 128, 128] + [0, 0.5, 0.5]) * BINS).astype(int)
     cell = np.ravel_multi_index(tuple(place.clip(0, BINS - 1).reshape(-1, 3).T), (BINS,) * 3)
     prior, likely = expected.ravel(), expected.ravel()
     for _ in range(LESSONS):
@@ -130,7 +127,8 @@ def _window(valid: Mask) -> tuple[slice, slice]:
     spans = [np.nonzero(valid.any(axis))[0] for axis in (1, 0)]
     if min(map(len, spans)) < CUT // 4:
         return slice(0, CUT), slice(0, CUT)
-    return tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
+    rows, columns = (slice(int(span[0]), int(span[-1]) + 1) for span in spans)
+    return rows, columns
 
 
 def _connected_to(mask: Mask, core: Mask) -> Mask:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
-from numpy.typing import NDArray
 
 from ..head.template import HeadTemplate
+from .images import Array
 from .view import vertex_normals
-
-Array = NDArray[np.float32]
 
 DIRECTIONS = 32
 REACH = 0.05

@@ -13,16 +13,12 @@ import cv2
 import numpy as np
 import scipy.sparse
 import scipy.sparse.linalg
-from numpy.typing import NDArray
 
 from .cover import Cover
-from .images import inside_distance, nearest, resize, smoothstep
+from .images import Array, Mask, inside_distance, nearest, resize, smoothstep
 from .matte import Matte
 from .view import GRID, HeadView
 from .zones import Zones
-
-Array = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 CLEARANCE = 0.002
 """Metres between skin and the hair on it, at the hair's edge."""
@@ -127,8 +123,8 @@ def _inflate(domain: Mask, border: Array, metre: float, valid: Mask, curvature: 
         rows.append(np.nonzero(linked)[0])
         columns.append(index[y, x][linked])
         source += np.where(inside & ~domain[y, x], border[y, x], 0)
-    rows, columns = np.concatenate(rows), np.concatenate(columns)
-    links = scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), (count, count))
+    pairs = np.concatenate(rows), np.concatenate(columns)
+    links = scipy.sparse.csr_matrix((np.ones(len(pairs[0])), pairs), (count, count))
     system = scipy.sparse.diags(diagonal + 1e-7) - links
     solve = scipy.sparse.linalg.splu(system.tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
     out = np.zeros(domain.shape, np.float32)
@@ -185,7 +181,7 @@ def _skull_depth(view: HeadView) -> float:
     """Depth of the middle of the skull, where its outline turns away from the camera."""
     rigid = view.vertices[view.template.rigid].numpy()
     marks = view.vertices[view.template.landmarks].numpy()
-    centre = np.float32([0, rigid[:, 1].mean(), marks[[0, 16], 2].mean() - 0.015])
+    centre = np.array([0, rigid[:, 1].mean(), marks[[0, 16], 2].mean() - 0.015], np.float32)
     return float(view.to_camera(centre[None])[0, 2])
 
 

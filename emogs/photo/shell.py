@@ -17,13 +17,11 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from .cover import Cover
-from .images import inside_distance, resize, sample, smoothstep
+from .images import Array, inside_distance, resize, sample, smoothstep
 from .matte import Matte
 from .sheets import Sheet, body_sheets, cell_metres, hair_sheets
 from .view import GRID, HeadView
 from .zones import Zones
-
-Array = NDArray[np.float32]
 
 MOST = 40_000
 """Gaussians at most, hair and body together."""

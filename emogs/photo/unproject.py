@@ -17,12 +17,9 @@ from torch import Tensor
 
 from ..head.uv import TexelMap
 from .cover import Cover
-from .images import inside_distance, resize, sample, smoothstep
+from .images import Array, Mask, inside_distance, resize, sample, smoothstep
 from .matte import Matte
 from .view import GRID, HeadView
-
-Array = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 BEHIND = 0.0015
 """Metres by which something must lie in front of a texel to hide it."""
@@ -124,7 +121,8 @@ def _silhouettes(view: HeadView) -> tuple[Mask, Mask]:
 def _prefiltered(image: Array, pixel: Array, texels: TexelMap) -> Array:
     """Colours [M, 3], averaged over each texel's footprint where that is larger than a pixel (trilinear)."""
     position = texels.image(torch.from_numpy(pixel)).numpy()
-    area = np.abs(np.cross(np.gradient(position, axis=0), np.gradient(position, axis=1)))[texels.row, texels.column]
+    down, right = np.gradient(position, axis=0), np.gradient(position, axis=1)
+    area = np.abs(right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0])[texels.row, texels.column]
     level = np.clip(0.5 * np.log2(np.maximum(np.minimum(area, 64), 1e-6)), 0, 3)
     pyramid = [image]
     for _ in range(int(np.ceil(level.max(initial=0)))):

@@ -6,6 +6,7 @@ on a coarse grid over the crop (GRID x GRID cells), which is where hair is told 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,8 +19,7 @@ from torch import Tensor
 
 from ..head.template import HeadTemplate
 from .face import HeadFit
-
-Array = NDArray[np.float32]
+from .images import Array
 
 GRID = 256
 """Cells along a side of the buffers."""
@@ -138,7 +138,7 @@ class HeadView:
         TriangleMesh(scene, self.camera_vertices, self.faces.astype(np.int32))
         return scene
 
-    def _buffer(self, origins: Array, rays: Array, depth) -> Buffer:
+    def _buffer(self, origins: Array, rays: Array, depth: Callable[[Array], Array]) -> Buffer:
         found = self.first_hits(origins.reshape(-1, 3), rays.reshape(-1, 3))
         face = found["primID"].reshape(GRID, GRID).astype(np.int64)
         u, v = found["u"].reshape(GRID, GRID), found["v"].reshape(GRID, GRID)

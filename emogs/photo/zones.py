@@ -9,12 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..head.template import HeadTemplate
-from .images import smoothstep
-
-Array = NDArray[np.float32]
+from .images import Array, smoothstep
 
 
 @dataclass(frozen=True)
