@@ -22,8 +22,8 @@ _UPPER_SKIN, _LOWER_SKIN = 21.0, 44.0
 """Degrees of skin beyond the margin over which the lid's turn fades out; the upper lid's ends in its crease."""
 _UPPER_DEPTH, _LOWER_DEPTH = (1.15, 1.34), (1.15, 1.65)
 """Lid skin lies within the first multiple of the ball's radius; from the second on there is brow, nose or cheek."""
-_OVERLAP = 1.05
-"""Closing goes this far beyond the meeting of the margins' inner edges, so that their outer edges meet too."""
+_OVERLAP = 1.08
+"""Closing goes this far beyond the meeting of the margins' inner edges: outer edges meet, and wider eyes close too."""
 _CLEARANCE = 0.35
 """Least distance, mm, of a lid in motion from the sphere on which the cornea sweeps."""
 

@@ -157,6 +157,18 @@ def test_blink_closes_the_eye(head: HeadTemplate, regions: Regions):
         assert gap.amax() <= 0.5
 
 
+def test_blink_closes_the_eyes_of_other_people_nearly(head: HeadTemplate, regions: Regions):
+    """The turn is the mean head's, so that eyes that are wide open by nature keep a slit; few keep more than 1 mm."""
+    identity = torch.randn(50, len(head.identity), generator=torch.Generator().manual_seed(0)).clamp(-2, 2)
+    blink = torch.zeros(50, len(ARKIT_NAMES))
+    blink[:, head.channel("eyeBlinkLeft")] = 1.0
+    people = head.deform(identity, blink).double() / _MILLIMETRE
+    upper, lower = regions.lid_upper_left, regions.lid_lower_left
+    gaps = torch.stack([(p[upper, 1] - _interpolate(p[upper, 0], p[lower])).amax() for p in people])
+    assert gaps.quantile(0.9) <= 1.0
+    assert gaps.amax() <= 2.0
+
+
 def _interpolate(x: Tensor, line: Tensor) -> Tensor:
     """Height of a polyline at x."""
     line = line[line[:, 0].argsort()]
