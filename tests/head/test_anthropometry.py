@@ -88,7 +88,7 @@ def test_there_are_enough_directions():
 
 
 def test_directions_span_the_landmarks_of_ict_people(identity: Tensor, face: Face, ict_folder):
-    """ICT-FaceKit's people differ from their mean by 2.6 mm at the landmarks; size and pose aside, 1.2 mm may remain."""
+    """ICT-FaceKit's people differ by 2.6 mm at the landmarks; without size and pose, 1.2 mm may remain."""
     ict = load_ict(ict_folder)
     drawn = 0.8 * torch.randn(40, len(ict.identity), generator=torch.Generator().manual_seed(0))
     people = (ict.deform(drawn) - ict.vertices)[:, ict.landmarks].double().flatten(1) / face.unit
