@@ -112,9 +112,8 @@ def main() -> None:
             case()
             times[name].append(time.perf_counter() - start)
     loop = times["bare pair loop"][2:]
-    print(
-        f"{_C.isa_in_use()}, {options.threads} threads, {options.count} Gaussians, {size}x{size}, {len(tiles.ids)} pairs"
-    )
+    scene = f"{options.count} Gaussians, {size}x{size}, {len(tiles.ids)} pairs"
+    print(f"{_C.isa_in_use()}, {options.threads} threads, {scene}")
     for name, samples in times.items():
         ratio = statistics.median(t / base for t, base in zip(samples[2:], loop, strict=True))
         median, best = statistics.median(samples[2:]) * 1e3, min(samples) * 1e3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +45,11 @@ def load_ict(folder: str | Path) -> HeadTemplate:
     )
 
 
-def _arkit(data) -> torch.Tensor:
+def _arkit(data: Mapping[str, np.ndarray]) -> torch.Tensor:
     """[52, V, 3]: ICT's shapes under ARKit's names; shapes that ICT splits into sides are put together again."""
     names = [str(name) for name in data["expression_names"]]
     out = np.zeros((len(ARKIT_NAMES), *data["neutral"].shape), np.float32)
-    for name, delta in zip(names, data["expression"]):
+    for name, delta in zip(names, data["expression"], strict=True):
         arkit = name.replace("_L", "Left").replace("_R", "Right")
         whole = arkit.removesuffix("Left").removesuffix("Right")
         for candidate in (arkit, whole):

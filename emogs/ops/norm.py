@@ -7,7 +7,7 @@ The arithmetic is in csrc/math/norm.h.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -20,6 +20,38 @@ Kind = Literal["layer", "rms"]
 # Pieces into which backward cuts the tokens of a sample, summed in order (EmotionNormBackward::chunks). Enough for all
 # workers, and few, since each holds its own sums. Never derived from the number of threads: the bits would follow it.
 _CHUNKS = {"cpu": 64, "cuda": 512}
+
+
+@overload
+def emotion_norm(
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    *,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    kind: Kind = "layer",
+    eps: float = 1e-6,
+    residual: None = None,
+    gate: None = None,
+    region: Tensor | None = None,
+) -> Tensor: ...
+
+
+@overload
+def emotion_norm(
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    *,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    kind: Kind = "layer",
+    eps: float = 1e-6,
+    residual: Tensor,
+    gate: Tensor | None = None,
+    region: Tensor | None = None,
+) -> tuple[Tensor, Tensor]: ...
 
 
 def emotion_norm(
