@@ -44,8 +44,8 @@ struct Planes {
   int channels;  // depth included
   T* channel;    // [channels, kTilePixels]: sums forward, gradients backward
   T* transmittance;
-  T* last;
-  T* behind;
+  T* last;          // pairs up to the last that touched the pixel; exact in a float up to 2^24 of them
+  T* behind;        // backward only
   T* channel_sums;  // [channels, kTileSize]
   T* staged;        // [kBatchSize, stride] channels of the staged splats
   int stride;

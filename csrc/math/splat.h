@@ -170,11 +170,11 @@ struct PixelRange {
 // Coordinates of images up to 16k pixels round by less than this.
 constexpr double kPixelMargin = 1.0 / 256;
 
-/// The pixels of a line of `size` whose centres lie within [low, high].
+/// The pixels of a line of `size` whose centres lie within [low, high]; none if either is NaN.
 template <class T>
 EMOGS_HD PixelRange pixels_between(T low, T high, int size) {
-  const T first = ceil(low - T(0.5 + kPixelMargin)), last = floor(high - T(0.5 - kPixelMargin));
-  return {int(minimum(maximum(first, T(0)), T(size))), int(minimum(maximum(last + T(1), T(0)), T(size)))};
+  const T first = ceil(low - T(0.5 + kPixelMargin)), end = floor(high - T(0.5 - kPixelMargin)) + T(1);
+  return {int(minimum(maximum(T(0), first), T(size))), int(minimum(maximum(T(0), end), T(size)))};
 }
 
 }  // namespace emogs

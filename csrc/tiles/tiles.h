@@ -26,7 +26,7 @@ struct IntersectCount : Launch {
   int32_t* visible;        // [I] out: how many
   int32_t* chunk_offsets;  // [I, S, T] out: where the next pair of a chunk goes in a tile
   int64_t* tile_offsets;   // [I * T + 1] out: pairs of tile t are [tile_offsets[t], tile_offsets[t + 1])
-  int64_t* scratch;        // [threads, 4 N]
+  int64_t* scratch;        // [min(threads, images), 4 N]
 
   template <class Reader>
   void visit(Reader& field) {

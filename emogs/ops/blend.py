@@ -52,6 +52,7 @@ def blend_tiles(
     arguments.check("tiles.ids", tiles.ids, "M", (torch.int32,))
     images = splats.records.shape[:-2]
     arguments.check("tiles.offsets", tiles.offsets, str(images.numel() * tile_count(width, height) + 1), (torch.int64,))
+    _check_indices(arguments, tiles, splats.records.shape[-2])
     background = expand_background(arguments, background, images, splats.colors)
     colors, alphas, depths, _, _ = torch.ops.emogs.blend_tiles(
         splats.records,
@@ -65,6 +66,17 @@ def blend_tiles(
         settings.depth != "none",
     )
     return colors, alphas, finish_depth(depths, alphas, settings)
+
+
+def _check_indices(arguments: Arguments, tiles: Tiles, count: int) -> None:
+    """What comes from `intersect_tiles` always passes; hand-made lists must not read out of bounds."""
+    if torch.compiler.is_compiling():
+        return
+    offsets, ids = tiles.offsets, tiles.ids
+    if offsets[0] != 0 or offsets[-1] != len(ids) or (offsets[1:] < offsets[:-1]).any():
+        raise arguments.fail("tiles.offsets", f"rising from 0 to M={len(ids)}", f"{offsets.tolist()[:8]}...")
+    if len(ids) and (ids.min() < 0 or ids.max() >= count):
+        raise arguments.fail("tiles.ids", f"in [0, N={count})", f"{int(ids.min())} to {int(ids.max())}")
 
 
 def expand_background(

@@ -76,7 +76,7 @@ def _forward(records, width, height):
         "visible": torch.empty(images, dtype=torch.int32),
         "chunk_offsets": torch.empty((images, chunks, tiles), dtype=torch.int32),
         "tile_offsets": offsets,
-        "scratch": torch.empty((threads, 4 * count), dtype=torch.int64),
+        "scratch": torch.empty((min(threads, images), 4 * count), dtype=torch.int64),
     }
     pairs = _C.intersect_tiles_count(**common)
     if pairs < 0:

@@ -159,6 +159,16 @@ def test_refusals():
         ),
         ((splats, dataclasses.replace(tiles, ids=tiles.ids.long()), *SIZE), {}, "tiles.ids must be int32, got int64"),
         ((splats, tiles, 16, 18), {}, r"tiles.offsets must be \[5\], got \[9\]"),
+        (
+            (splats, dataclasses.replace(tiles, ids=tiles.ids + 1), *SIZE),
+            {},
+            r"tiles.ids must be in \[0, N=4\), got 1 to 4",
+        ),
+        (
+            (splats, dataclasses.replace(tiles, offsets=tiles.offsets + 1), *SIZE),
+            {},
+            "tiles.offsets must be rising from 0 to M=",
+        ),
         ((splats, tiles, *SIZE), {"background": background[:2]}, r"background must be \[..., D=3\], got \[2\]"),
         (
             (splats, tiles, *SIZE),

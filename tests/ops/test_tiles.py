@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raster_scenes import random_scene
 
-from emogs.ops import Splats, Tiles, intersect_tiles, project_gaussians
+from emogs.ops import Splats, Tiles, blend_tiles, intersect_tiles, project_gaussians
 from emogs.ops.tiles import TILE_SIZE, tile_count
 
 CUT = 1 / 255
@@ -143,6 +143,20 @@ def test_no_splats():
     empty = random_scene(0)
     tiles = intersect_tiles(project_gaussians(empty.gaussians, empty.cameras), 19, 17)
     assert tiles.offsets.tolist() == [0] * (2 * 4 + 1) and tiles.ids.shape == (0,)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e38, -1e38])
+@pytest.mark.parametrize("field", range(8))
+def test_hostile_records_stay_in_bounds(field, value):
+    """Hand-made records may hold anything; every id and tile stays valid, and blending reads nothing else."""
+    scene = random_scene(20, dtype=torch.float32, size=(40, 40))
+    splats = project_gaussians(scene.gaussians, scene.cameras)
+    records = splats.records.clone()
+    records[:, ::2, field] = value
+    given = Splats(records, splats.colors, splats.outside, splats.non_finite)
+    tiles = intersect_tiles(given, 40, 40)
+    assert tiles.ids.numel() == tiles.offsets[-1] and (tiles.ids < 20).all()
+    assert blend_tiles(given, tiles, 40, 40)[0].shape == (2, 40, 40, 3)
 
 
 def test_operation_is_sound():
