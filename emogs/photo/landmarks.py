@@ -20,6 +20,8 @@ from torch.nn import functional
 
 Image = NDArray[np.uint8]
 Pixels = NDArray[np.float64]
+Box = tuple[float, float, float, float]
+"""Left, top, width, height in pixels; brows to chin and cheek to cheek, as Haar cascades frame a face."""
 Jitter = tuple[tuple[float, float, float], ...]
 
 INPUT_SIZE = 112
@@ -43,6 +45,7 @@ WEIGHTS = Path(__file__).parent / "weights" / "landmarks.safetensors"
 
 _JITTER = ((0.0, 0.0, 1.0), *((x, y, s) for x in (-0.04, 0.04) for y in (-0.04, 0.04) for s in (0.93, 1.07)))
 _ROUNDS = (_JITTER[:1], _JITTER[:1], _JITTER)
+_CROP_PER_WIDTH, _MIDDLE_OF_BOX = 1.35, 0.69  # a Haar box ends above the chin
 """Shifts (shares of the side) and zooms of the crops looked at in turn; each is looked at mirrored too."""
 
 
@@ -118,22 +121,27 @@ def landmark_net() -> LandmarkNet:
     return net.eval().requires_grad_(False)
 
 
-def find_landmarks(image: Image, box: tuple[float, float, float, float], net: LandmarkNet | None = None) -> Landmarks:
+def find_landmarks(image: Image, box: Box, net: LandmarkNet | None = None) -> Landmarks:
     """Landmarks of the face in a box.
 
     Args:
         image: [H, W, 3] RGB.
-        box: left, top, width, height in pixels, as `detect.find_faces` gives it: brows to chin, cheek to cheek.
+        box: where the face is, roughly.
         net: another network than the shipped one.
     """
-    net = net or landmark_net()
     left, top, width, height = box
-    middle, side = np.array([left + width / 2, top + 0.69 * height]), 1.35 * width
+    middle, side = np.array([left + width / 2, top + _MIDDLE_OF_BOX * height]), _CROP_PER_WIDTH * width
     for crops in _ROUNDS:
-        points, spread = _vote(net, image, middle, side, crops)
+        points, spread = _vote(net or landmark_net(), image, middle, side, crops)
         low, high = points.min(0), points.max(0)
         middle, side = (low + high) / 2, CROP_PER_BOX * (high - low).max()
     return Landmarks(points.astype(np.float32), spread.astype(np.float32))
+
+
+def box_around(middle: Pixels, extent: float) -> Box:
+    """The box of landmarks whose bounding box has a middle [2] and a longer side: `find_landmarks` starts there."""
+    width = CROP_PER_BOX / _CROP_PER_WIDTH * extent
+    return float(middle[0]) - width / 2, float(middle[1]) - _MIDDLE_OF_BOX * width, width, width
 
 
 def _vote(net: LandmarkNet, image: Image, middle: Pixels, side: float, jitter: Jitter) -> tuple[Pixels, Pixels]:

@@ -49,6 +49,16 @@ def test_neutral_closes_the_mouth(fit):
     assert open_then < 0.25 * open_now
 
 
+def test_mirrored_photo_gives_the_mirrored_fit(fit):
+    mirrored = fit_photo(np.ascontiguousarray(PHOTO[:, ::-1]))
+    assert abs(mirrored.error - fit.error) < 0.01
+    swapped = {"Left": "Right", "Right": "Left"}
+    for i, name in enumerate(ARKIT_NAMES):
+        side = next((s for s in swapped if name.endswith(s)), None)
+        twin = ARKIT_NAMES.index(name.removesuffix(side) + swapped[side]) if side else i
+        assert abs(mirrored.expression[twin] - fit.expression[i]) < 0.15, name
+
+
 def test_given_landmarks_are_used():
     fit = fit_photo(PHOTO, landmarks=ASTRONAUT)
     left, top, side = fit.square
