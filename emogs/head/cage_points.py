@@ -1,9 +1,9 @@
 """The authored points of the built-in head: the subject's left half, millimetres, x left, y up, z forward.
 
 They lie on the skin, to a fraction of a millimetre: `surface.py` pulls the subdivided surface to them. So every number
-can be read as a measurement, and changed as one. Set by hand from adult proportions (head 195 long, 157 broad, sellion to
-menton 114, pupils 63 apart, mouth 51, nose 36 broad) and by looking; the smooth areas (skull, cheeks, neck) were then
-faired, which is where the decimals come from. The layout:
+can be read as a measurement, and changed as one. Set by hand from adult proportions (head 195 long, 157 broad, sellion
+to menton 114, pupils 63 apart, mouth 51, nose 36 broad), with depths guided by section curves of ICT-FaceKit's neutral
+(MIT), as one measures a person; the smooth areas (skull, cheeks, neck) were then faired, hence decimals. The layout:
 
 * ROWS: rings around the head, each from the front midline (column 0) over the ear (8 to 10) to the back midline (12).
   None marks a point inside an opening (eye, mouth, ear), which its own rings fill.
