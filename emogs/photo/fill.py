@@ -30,6 +30,8 @@ from .zones import Zones
 
 DARKEST = 0.02
 """Floor of colours before their logarithm."""
+DEEPEST = 0.8
+"""Log brightness below the skin's middle that the template may paint: photos show nostrils softer than it does."""
 STIFFNESS = 0.05
 """Of the membrane against the texels seen: small, so that it passes close to them."""
 FADE = 5.0
@@ -124,7 +126,8 @@ class _Filler:
         other = other * (1 - own)
         known = np.clip(own + other, 0, 1)
         ratio = (own_ratio * own + other_ratio * other) / np.maximum(own + other, 1e-6)
-        smooth = self._membrane(ratio, known)
+        hairless = self.scalp * skin * smoothstep(0.6, 1.2, np.abs(ratio).max(1, keepdims=True))
+        smooth = self._membrane(ratio, known * (1 - hairless))  # bare skin says nothing of how bright hair is
         filled = smooth + self._faded((ratio - smooth) * skin, known * skin)
         filled = np.where(skin, filled, np.clip(smooth, -0.7, 0.5))
         return np.exp(base + ratio * known + np.where(eye, 0, filled) * (1 - known)).astype(np.float32)
@@ -132,7 +135,9 @@ class _Filler:
     def _base(self) -> Array:
         """[M, 3] log colour expected before looking: toned skin, hair where it grows, teeth and tongue, all lit."""
         skin = self.is_part("skin")[:, None]
-        base = np.log(self.albedo) + np.where(skin, self.gain, self.gain.mean())
+        painted = np.log(self.albedo)
+        painted = np.where(skin, np.maximum(painted, np.median(painted[skin[:, 0]], axis=0) - DEEPEST), painted)
+        base = painted + np.where(skin, self.gain, self.gain.mean())
         hair = self.hair_colour()
         if hair is not None:
             base = base * (1 - self.scalp * skin) + _log(hair) * self.scalp * skin
@@ -168,7 +173,10 @@ class _Filler:
         features = np.concatenate([np.ones_like(self.open), self.normal], 1)
         moment = (features * weight[:, None]).T @ features + np.diag([1e-3, 1, 1, 1]) * 0.05 * weight.sum()
         slope = np.linalg.solve(moment, (features * weight[:, None]).T @ np.clip(target, -1, 1))
-        return np.clip(self.normal @ slope[1:, None] - self._frontal(slope[1:]), -0.7, 0.3).astype(np.float32)
+        light = np.clip(self.normal @ slope[1:, None] - self._frontal(slope[1:]), -0.6, 0.3)
+        return light * (
+            1 - 0.7 * self.bare
+        )  # in the face itself small hollows would be lit as if they were its underside
 
     def _frontal(self, slope: Array) -> float:
         """Mean of the fitted light over the skin whose tone was measured, so that the tone stays what it is."""

@@ -28,6 +28,8 @@ GAP = 7
 """Cells; narrower gaps in a body are its own dark or bright parts: clothes vary more than walls."""
 WHOLE = 0.7
 """Expectation above which gaps are closed: the middle of the body, and the head without what stands off it."""
+POSSIBLE = 0.25
+"""Expectation from which what lies below a part of the torso belongs to it."""
 LESSONS = 3
 """Of learning the histograms anew from what they made likely."""
 
@@ -49,13 +51,21 @@ def matte_person(crop: Array, view: HeadView) -> Matte:
         view: the fitted head; only its silhouette and landmarks are used, and where the photo ends.
     """
     valid = np.ones(crop.shape[:2], bool) if view.valid is None else view.valid.numpy()
-    mask = cut_out(crop, expectation(view), valid)
+    mask = cut_out(crop, expect(view), valid)
     alpha = soften(crop, resize(mask.astype(np.float32), crop.shape[0])) * valid
     return Matte(alpha, clean_colours(crop, alpha), valid)
 
 
-def expectation(view: HeadView) -> Array:
-    """How likely each cell [CUT, CUT] shows the person, before any colour is looked at.
+@dataclass(frozen=True)
+class Expectation:
+    """What is known of each cell before any colour is looked at."""
+
+    person: Array  # [CUT, CUT] how likely it shows the person
+    torso: Mask  # [CUT, CUT] below the base of the neck
+
+
+def expect(view: HeadView) -> Expectation:
+    """Where the person is, from the head's projection and how people are built.
 
     Lengths are in face heights (chin to brows) up and down, and in jaw widths sideways; shoulders lie level under the
     neck even if the head tilts. Beside hair and shoulders the values leave room for doubt, which colours then decide.
@@ -79,13 +89,13 @@ def expectation(view: HeadView) -> Array:
     expected = np.where(head, np.maximum(expected, 0.9), expected)
     face = cv2.fillConvexPoly(np.zeros((CUT, CUT), np.uint8), cv2.convexHull(marks.astype(np.int32)), 1)
     certain = (inside_distance(head & (along > 0.05)) > 0.04 * width) | (cv2.erode(face, np.ones((5, 5), np.uint8)) > 0)
-    return np.where(certain, CERTAIN, expected).astype(np.float32)
+    return Expectation(np.where(certain, CERTAIN, expected).astype(np.float32), below > 0)
 
 
-def cut_out(crop: Array, expected: Array, valid: Mask) -> Mask:
+def cut_out(crop: Array, known: Expectation, valid: Mask) -> Mask:
     """The person [CUT, CUT], in one piece and without small holes; beyond the photo the cut at its edge is repeated."""
     window = _window(resize(valid.astype(np.float32), CUT) > 0.9)
-    image, expected = np.ascontiguousarray(resize(crop, CUT)[window]), expected[window]
+    image, expected, torso = np.ascontiguousarray(resize(crop, CUT)[window]), known.person[window], known.torso[window]
     likely = _posterior(image, expected)
     certain = expected >= CERTAIN
     labels = np.where(likely > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
@@ -93,7 +103,9 @@ def cut_out(crop: Array, expected: Array, valid: Mask) -> Mask:
     labels[certain | (likely > 0.9)] = cv2.GC_FGD
     mask = _grab_cut(image, labels) | certain
     whole = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((GAP, GAP), np.uint8)) > 0
-    mask = _without_holes(_connected_to(mask | (whole & (expected > WHOLE)), certain))
+    mask = _connected_to(mask | (whole & (expected > WHOLE)), certain)
+    hanging = np.maximum.accumulate(mask & torso, axis=0) & (expected > POSSIBLE)  # a torso has nothing below it
+    mask = _without_holes(mask | hanging)
     return np.pad(mask, [(side.start, CUT - side.stop) for side in window], mode="edge")
 
 
