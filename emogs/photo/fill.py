@@ -30,7 +30,7 @@ from .zones import Zones
 
 DARKEST = 0.02
 """Floor of colours before their logarithm."""
-DEEPEST = 0.8
+DEEPEST = 0.55
 """Log brightness below the skin's middle that the template may paint: photos show nostrils softer than it does."""
 STIFFNESS = 0.05
 """Of the membrane against the texels seen: small, so that it passes close to them."""
