@@ -36,7 +36,7 @@ class Cover:
     has_hair: bool
 
 
-def find_cover(crop: Array, matte: Matte, view: HeadView, zones: Zones) -> Cover:
+def find_cover(matte: Matte, view: HeadView, zones: Zones) -> Cover:
     """Splits the person's pixels into head, hair and body."""
     image, alpha = resize(matte.foreground, GRID), resize(matte.alpha, GRID)
     wanted = (zones.scalp, zones.bare, zones.tone, zones.neck, zones.bust)
