@@ -23,8 +23,7 @@ _DETECTOR_SIDE = 800
 _CASCADES = (("frontalface_default", 6), ("frontalface_default", 3), ("profileface", 3), ("frontalface_alt2", 1))
 """OpenCV's cascades and how many windows must agree, asked in turn until one finds a face."""
 _DOUBT = 0.04
-"""Mean spread of the landmarks over their extent beyond which there is no face: 60 rendered faces had up to 0.030,
-what the cascades wrongly took for faces had at least 0.050."""
+"""Where the landmarks' doubt is this large a cascade was wrong."""
 _BYSTANDER = 0.5
 """A face less than this share as wide as the widest stands in the background and is not asked about."""
 
@@ -110,11 +109,9 @@ def _cascade(name: str) -> cv2.CascadeClassifier:
 def _vetted(image: NDArray[np.uint8], box: Box) -> Box | None:
     """The box moved onto the landmarks found in it; None if these are too doubtful for a face."""
     found = find_landmarks(image, box)
-    low, high = found.points.min(0), found.points.max(0)
-    extent = float((high - low).max())
-    if not found.spread.mean() < _DOUBT * extent:
+    if not found.doubt < _DOUBT:
         return None
-    return box_around((low + high) / 2, extent)
+    return box_around((found.points.min(0) + found.points.max(0)) / 2, found.extent)
 
 
 def _same(one: Box, other: Box) -> bool:

@@ -15,6 +15,7 @@ from emogs.head import builtin_head
 from emogs.head.template import HeadTemplate
 
 from .detect import check_box, check_photo, choose_face, find_faces
+from .errors import PhotoError
 from .fit import check_landmarks, solve
 from .landmarks import find_landmarks
 
@@ -24,6 +25,8 @@ _CROWN = 1.75
 _FILL = 0.575
 """Share of the crop's height that this head takes; above it is a quarter of the rest, below it room for shoulders."""
 _HEADROOM = 0.12
+_DOUBT = 0.06
+"""Landmarks so doubtful are not used even in a box that the user insists on; the detector asks for less."""
 _WIDEST = 0.95
 """Chin to brows over the jaw's width: a face that looks up or down is measured by its width instead."""
 
@@ -83,6 +86,8 @@ def fit_photo(
     spread = None
     if landmarks is None:
         found = find_landmarks(image, check_box(box) if box is not None else choose_face(find_faces(image), face))
+        if not found.doubt < _DOUBT:
+            raise PhotoError("no face can be made out in that box; give another, or 68 points with --landmarks")
         landmarks, spread = found.points, torch.from_numpy(found.spread)
     return _fit_landmarks(image, check_landmarks(landmarks).float(), spread, template or builtin_head())
 

@@ -56,6 +56,16 @@ class Landmarks:
     points: NDArray[np.float32]  # [68, 2] pixels, pixel centres at +0.5
     spread: NDArray[np.float32]  # [68] pixels: the network's own expected error, or the jitter's deviation where larger
 
+    @property
+    def extent(self) -> float:
+        """Longer side of their bounding box, pixels."""
+        return float((self.points.max(0) - self.points.min(0)).max())
+
+    @property
+    def doubt(self) -> float:
+        """Mean spread over the extent: up to 0.03 on 60 rendered faces, 0.05 and more on what is none."""
+        return float(self.spread.mean()) / max(self.extent, 1e-6)
+
 
 class _Convolution(nn.Sequential):
     def __init__(self, inputs: int, outputs: int, stride: int = 1):
