@@ -29,12 +29,14 @@ template <>
 struct LaneTypes<float> {
   typedef float Values __attribute__((vector_size(kRegisterBytes)));
   typedef int32_t Mask __attribute__((vector_size(kRegisterBytes)));  // all ones where true
+  typedef uint32_t Bits __attribute__((vector_size(kRegisterBytes)));
 };
 
 template <>
 struct LaneTypes<double> {
   typedef double Values __attribute__((vector_size(kRegisterBytes)));
   typedef int64_t Mask __attribute__((vector_size(kRegisterBytes)));
+  typedef uint64_t Bits __attribute__((vector_size(kRegisterBytes)));
 };
 
 template <class T>
@@ -42,6 +44,7 @@ struct Lanes {
   static constexpr int count = kRegisterBytes / int(sizeof(T));
   using Values = typename LaneTypes<T>::Values;
   using Mask = typename LaneTypes<T>::Mask;
+  using Bits = typename LaneTypes<T>::Bits;
 
   Values values;
 
@@ -69,7 +72,7 @@ struct Lanes {
   /// a 2^n for the n in the low bits of `biased`, which must be n plus 1.5 times 2^(mantissa bits).
   friend EMOGS_HD_MEMBER Lanes multiply_power_of_two(Lanes a, Lanes biased) {
     constexpr int mantissa = sizeof(T) == 4 ? 23 : 52;
-    return {(Values)((Mask)a.values + ((Mask)biased.values << mantissa))};
+    return {(Values)((Bits)a.values + ((Bits)biased.values << mantissa))};
   }
 
   static EMOGS_HD_MEMBER bool any(Mask mask) {
