@@ -29,6 +29,8 @@ VIEW_HEIGHT = 0.47
 """Metres of head and shoulders that `Avatar.orbit` shows from top to bottom."""
 VIEW_DISTANCE = 1.2
 """Metres from the camera of `Avatar.orbit` to the head: far enough to flatter."""
+MOST_PITCH = 15.0
+"""Degrees; a photo from higher or lower still does not make `Avatar.orbit` look down or up any further."""
 VIEW_CENTRE = -0.015
 """Metres above the head's origin that `Avatar.orbit` looks at: shoulders need room below."""
 
@@ -103,8 +105,16 @@ class Avatar:
             local = modulate(local, self.baked.basis, self.baked.mix(as_codes(emotion))[0])
         return carry(local, self.frames(emotion, articulation)[0, self.binding.long()])
 
-    def orbit(self, yaw: Tensor | float = 0.0, pitch: float = 0.0, size: int = 512) -> Cameras:
-        """Cameras around the upright head, seeing it from `yaw` [C] degrees to its left and `pitch` degrees above."""
+    def orbit(self, yaw: Tensor | float = 0.0, pitch: float | None = None, size: int = 512) -> Cameras:
+        """Cameras around the upright head, `size` pixels square.
+
+        Args:
+            yaw: [C] degrees to the subject's left from which the head is seen.
+            pitch: degrees above the head from which it is seen; None is where the photo was taken from, within 15.
+        """
+        if pitch is None:
+            x, y, z = torch.linalg.inv(self.camera.viewmats[0])[:3, 3].tolist()
+            pitch = max(-MOST_PITCH, min(MOST_PITCH, math.degrees(math.atan2(y, math.hypot(x, z)))))
         return orbit_cameras(torch.as_tensor(yaw, dtype=torch.float32).reshape(-1), pitch, size)
 
     def save(self, path: str | Path) -> None:

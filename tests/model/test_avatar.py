@@ -1,11 +1,13 @@
 """The avatar: neutral is exactly neutral, pictures and splats agree, files come back the same or say what is wrong."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from emogs import rasterize
+from emogs import Cameras, look_at, rasterize
 from emogs.io import FormatError
 from emogs.model import Avatar
 from emogs.model.avatar import as_codes
@@ -110,3 +112,12 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(FormatError, match=r"none\.safetensors"):
         Avatar.load(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize(("height", "expected"), [(0.0, 0.0), (0.2, 11.31), (-2.0, -15.0)])
+def test_orbits_look_from_where_the_photo_did(avatar, height, expected):
+    photographed = replace(
+        avatar, camera=Cameras(look_at((0.0, height, 1.0), (0.0, 0.0, 0.0))[None], torch.eye(3)[None], 9, 9)
+    )
+    back = torch.linalg.inv(photographed.orbit().viewmats[0])[:3, 2]
+    assert torch.rad2deg(torch.asin(-back[1])) == pytest.approx(expected, abs=0.01)
