@@ -148,6 +148,8 @@ def _check(x, scale, shift, weight, bias, kind, eps, residual, gate, region):
         arguments.check(name, value, "B R C" if rows else "B C", floats)
         if rows and region is None:
             raise arguments.fail(name, "[B, C] without a region", list(value.shape))
+        if rows and value.shape[1] == 0:
+            raise arguments.fail(name, "[B, R, C] with R at least 1", list(value.shape))
     for name, value in {"weight": weight, "bias": bias}.items():
         if value is not None:
             arguments.check(name, value, "C", floats)
@@ -265,7 +267,7 @@ def _differentiate(ctx, grad_y, grad_residual_out):
     grad_scale = product_sum if weight is None else product_sum * weight
     if bias is not None:
         grad_scale = grad_scale + grad_sum * bias
-    factor = 1 + (scale[:, None] if scale.dim() == 2 else scale)
+    factor = 1 + (scale[:, None] if scale.dim() == 2 else scale).to(sums.dtype)  # a half type would round 1 + scale
     return (
         (grad_hidden if gate is None else grad_x).to(x_dtype),
         _of_vector(grad_scale, scale.dim()).to(scale_dtype),

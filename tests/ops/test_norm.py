@@ -169,6 +169,16 @@ def test_mixed_types(device):
         assert error < 2 * torch.finfo(torch.bfloat16).eps, name
 
 
+def test_half_scale_does_not_round_the_factor(device):
+    """1.003 is 1 in bfloat16: the gradients of weight and bias must come from float32 factors, as y does."""
+    arguments = make(dtype=torch.float32, device=device, residual=None, gate=None)
+    arguments["scale"] = torch.full_like(arguments["scale"], 0.003).bfloat16()
+    actual, expected = gradients(arguments), gradients(in_double(arguments), emotion_norm_reference)
+    for name in ("weight", "bias"):
+        scale = expected[name].abs().max().item()
+        torch.testing.assert_close(actual[name].double(), expected[name], rtol=0, atol=bound(33, torch.float32) * scale)
+
+
 def test_one_channel_has_no_deviation(device):
     x, shift = torch.randn(2, 3, 1, device=device), torch.randn(2, 1, device=device)
     assert torch.equal(emogs.emotion_norm(x, torch.zeros_like(shift), shift), shift[:, None].expand(2, 3, 1))
@@ -247,6 +257,7 @@ def zeros(*shape: int, dtype=torch.float32, device="cpu") -> Tensor:
         ({"shift": zeros(2, 4, 33)}, ValueError, r"shift must be \[B=2, R=3, C=33\], got \[2, 4, 33\]"),
         ({"shift": zeros(2, 33, device="meta")}, ValueError, "shift must be on cpu like x, got meta"),
         ({"shift": zeros(2, 33, dtype=torch.int32)}, TypeError, "shift must be float32 or .*, got int32"),
+        ({"scale": zeros(2, 0, 33), "gate": None}, ValueError, r"scale must be \[B, R, C\] with R at least 1, got"),
         ({"region": None}, ValueError, r"scale must be \[B, C\] without a region, got \[2, 3, 33\]"),
         ({"weight": zeros(32)}, ValueError, r"weight must be \[C=33\], got \[32\]"),
         ({"bias": zeros(1, 33)}, ValueError, r"bias must be \[C=33\], got \[1, 33\]"),
