@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from .errors import PhotoError
-from .landmarks import Box, box_around, find_landmarks
+from .landmarks import Box, box_around, find_landmarks, scan_for_faces
 
 SMALLEST_FACE = 64
 """Pixels across a face below which an avatar would be a blur."""
@@ -22,7 +22,7 @@ LONGEST_SIDE = 2048
 _DETECTOR_SIDE = 800
 _CASCADES = (("frontalface_default", 6), ("frontalface_default", 3), ("profileface", 3), ("frontalface_alt2", 1))
 """OpenCV's cascades and how many windows must agree, asked in turn until one finds a face."""
-_DOUBT = 0.04
+_DOUBT = 0.032
 """Where the landmarks' doubt is this large a cascade was wrong."""
 _BYSTANDER = 0.5
 """A face less than this share as wide as the widest stands in the background and is not asked about."""
@@ -74,15 +74,15 @@ def check_photo(image: object) -> NDArray[np.uint8]:
 def find_faces(image: NDArray[np.uint8]) -> list[Box]:
     """Boxes of the upright faces in a photo [H, W, 3], the widest first; bystanders far behind are left out.
 
-    The cascades propose, the landmark network disposes: where it is unsure of its landmarks there is no face.
+    The cascades propose, the landmark network disposes: where it is unsure of its landmarks there is no face. Where no
+    cascade proposes anything good, the network looks for itself.
     """
     image = check_photo(image)
     factor = min(1.0, _DETECTOR_SIDE / max(image.shape[:2]))
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    for name, neighbours in _CASCADES:
+    small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    for propose in (*(partial(_proposals, small, *cascade) for cascade in _CASCADES), partial(scan_for_faces, small)):
         boxes: list[Box] = []
-        for x, y, w, h in _proposals(small, name, neighbours):
+        for x, y, w, h in propose():
             box = _vetted(image, (x / factor, y / factor, w / factor, h / factor))
             if box is not None and not any(_same(box, other) for other in boxes):
                 boxes.append(box)
@@ -92,8 +92,9 @@ def find_faces(image: NDArray[np.uint8]) -> list[Box]:
     return []
 
 
-def _proposals(grey: NDArray[np.uint8], name: str, neighbours: int) -> list[Box]:
+def _proposals(image: NDArray[np.uint8], name: str, neighbours: int) -> list[Box]:
     """What a cascade takes for faces; the profile cascade knows one side only, so it looks at the mirror image too."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     found = list(_cascade(name).detectMultiScale(grey, 1.08, neighbours, minSize=(28, 28)))
     if name == "profileface":
         mirrored = _cascade(name).detectMultiScale(cv2.flip(grey, 1), 1.08, neighbours, minSize=(28, 28))
