@@ -36,6 +36,8 @@ STIFFNESS = 0.05
 """Of the membrane against the texels seen: small, so that it passes close to them."""
 FADE = 5.0
 """Texels over which the photo's detail fades into the fill."""
+COLOURLESS = 0.03
+"""Mean spread of the channels of a person below which the photo is black and white: the head becomes so too."""
 MOUTH_DEPTH = 0.035
 """Metres behind the lips at which the mouth has become dark."""
 
@@ -76,6 +78,9 @@ class _Filler:
         albedo = template.albedo.numpy()
         self.albedo = albedo if len(albedo) == texels.size else resize(albedo, texels.size)
         self.albedo = np.clip(self.albedo[texels.row, texels.column], DARKEST, 1)
+        self.colourless = bool(np.ptp(matte.foreground[matte.alpha > 0.5], axis=1).mean() < COLOURLESS)
+        if self.colourless:
+            self.albedo = np.broadcast_to(self.albedo.mean(1, keepdims=True), self.albedo.shape)
         spread = lambda zone: texels.interpolate(template.faces, torch.from_numpy(zone)[:, None]).numpy()  # noqa: E731
         self.scalp, self.bare, self.tone = spread(zones.scalp), spread(zones.bare), spread(zones.tone)
         self.normal = texels.sample(maps.normal).numpy()
@@ -104,7 +109,10 @@ class _Filler:
         if skin is None:
             return
         lab = cv2.cvtColor(self.photo[None], cv2.COLOR_RGB2LAB)[0]
-        lip = smoothstep(0.35, 0.85, lab[:, 1] / max(skin[1], 4)) * smoothstep(0.25, 0.5, lab[:, 0] / max(skin[0], 1))
+        light = lab[:, 0] / max(skin[0], 1)
+        # without colours lips are told from teeth by being darker than the skin
+        lip = smoothstep(1.0, 0.9, light) if self.colourless else smoothstep(0.35, 0.85, lab[:, 1] / max(skin[1], 4))
+        lip = lip * smoothstep(0.25, 0.5, light)
         pale = lips * self.is_part("skin")[:, None] * (1 - lip[:, None])
         self.visibility, self.mirror_visibility = self.visibility * (1 - pale), self.mirror_visibility * (1 - lips)
 

@@ -69,6 +69,13 @@ def test_the_border_is_continuous() -> None:
     assert np.percentile(step[border], 90) < np.percentile(step[within], 99) + 0.03
 
 
+def test_a_black_and_white_photo_gives_a_black_and_white_head() -> None:
+    person = photograph(bald=True)
+    grey = person.crop.mean(-1, keepdim=True).expand(-1, -1, 3)
+    texture = look(grey, person.view, texels()).texture
+    assert (texture.amax(-1) - texture.amin(-1)).max() < 0.01  # lips, eyes and mouth too, which the template paints
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_a_meaningless_photo_gives_a_plain_head(level: float) -> None:
     found = look(torch.full((SIZE, SIZE, 3), level), head_view(), texels())
