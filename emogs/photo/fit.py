@@ -158,8 +158,8 @@ def _stiff() -> Tensor:
 
 def _start(found: Tensor, model: LandmarkModel, size: int) -> _State:
     """Facing the camera, upright along the line of the eyes, at `FOCAL_DISTANCE`."""
-    identity = torch.zeros(model.fixed.identity.shape[0], dtype=torch.float64)
-    expression = torch.zeros(model.fixed.expression.shape[0], dtype=torch.float64)
+    identity = torch.zeros(model.points.identity.shape[0], dtype=torch.float64)
+    expression = torch.zeros(model.points.expression.shape[0], dtype=torch.float64)
     points = model.at(identity, expression, torch.tensor([0.0, 0.0, 1.0])).points
     flat = points[:, :2] - points[:, :2].mean(0)
     focal = float((found - found.mean(0)).norm() / flat.norm()) * FOCAL_DISTANCE
