@@ -55,8 +55,7 @@ def avatar(
     code = parse_emotion(emotion)
     if not 64 <= size <= 4096:
         raise ValueError(f"--size: expected 64 to 4096, got {size}")
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out}: is a file, expected a folder")
+    _check_folder(out)
     corners = None if box is None else _box(box)
     image, points = _photo(photo), None if landmarks is None else _landmarks(landmarks)
     with _Stages(_console()) as stages:
@@ -162,6 +161,15 @@ def _photo(photo: str) -> Any:
     return load_photo(photo)
 
 
+def _check_folder(out: Path) -> None:
+    """Says before the work, not after it, that its results cannot be written."""
+    there = next(folder for folder in (out, *out.parents) if folder.exists())
+    if not there.is_dir():
+        raise ValueError(f"--out {out}: {there} is a file, expected a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"--out {out}: {there} cannot be written to")
+
+
 def _box(text: str) -> tuple[float, float, float, float]:
     left, top, width, height = _numbers(text, 4, "--box", "x,y,width,height")
     return left, top, width, height
@@ -212,8 +220,9 @@ class _Stages:
         self._columns.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._finish()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:  # a stage that failed must not look finished
+            self._finish()
         self._columns.stop()
 
     def _finish(self) -> None:

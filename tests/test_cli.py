@@ -63,10 +63,29 @@ def test_bad_input_is_one_line(refused, monkeypatch, tmp_path, arguments, messag
     assert "Traceback" not in said
 
 
-def test_a_file_as_output_folder_is_refused(refused, tmp_path):
+@pytest.mark.parametrize("below", [".", "new", "new/folder"])
+def test_a_file_as_output_folder_is_refused(refused, tmp_path, below):
     file = tmp_path / "file"
     file.write_text("")
-    assert "is a file, expected a folder" in refused("avatar", "astronaut", "--out", str(file))
+    assert "is a file, expected a folder" in refused("avatar", "astronaut", "--out", str(file / below))
+
+
+def test_an_output_folder_that_cannot_be_written_is_refused_before_the_work(refused, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.os, "access", lambda path, mode: path != tmp_path)
+    assert f"{tmp_path} cannot be written to" in refused("avatar", "astronaut", "--out", str(tmp_path / "new"))
+
+
+def test_a_stage_that_fails_does_not_look_finished(refused, monkeypatch):
+    import emogs.model
+
+    def make(image, *, progress, **wishes):
+        progress("first")
+        progress("second")
+        raise ValueError("not this one")
+
+    monkeypatch.setattr(emogs.model, "avatar_from_photo", make)
+    said = refused("avatar", "astronaut")
+    assert "+ first" in said and "second" in said and "+ second" not in said
 
 
 @pytest.mark.parametrize("content", ["", "1 2\n" * 67, "1 2 3\n" * 68, "1 x\n" * 68])
