@@ -105,6 +105,8 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not path.is_file():
+            self.fail("file", "no such file")
         try:
             with safe_open(path, framework="pt") as handle:
                 self.header = handle.metadata() or {}

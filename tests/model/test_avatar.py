@@ -110,7 +110,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(FormatError, match=r"none\.safetensors"):
+    with pytest.raises(FormatError, match=r"none\.safetensors: file: no such file"):
         Avatar.load(tmp_path / "none.safetensors")
 
 
