@@ -97,11 +97,12 @@ def backdrop(height: int, width: int) -> Tensor:
 
 
 def reconstruction(made: PhotoAvatar, size: int) -> Picture:
-    """The crop; the avatar in the crop's own view and expression; the same at rest."""
+    """The crop, backdrop where the photo ends; the avatar in the crop's own view and expression; the same at rest."""
     avatar = made.avatar
-    photo = Image.fromarray((made.crop.clamp(0, 1) * 255).round().byte().cpu().numpy())
+    shown = torch.where(torch.from_numpy(made.fit.valid)[..., None], made.crop, backdrop(*made.crop.shape[:2]))
+    photo = Image.fromarray((shown.clamp(0, 1) * 255).round().byte().cpu().numpy())
     camera = _resized(avatar.camera, size)
-    own, rest = (portraits(avatar, camera, articulation=shown)[0] for shown in (avatar.source, None))
+    own, rest = (portraits(avatar, camera, articulation=worn)[0] for worn in (avatar.source, None))
     crop = np.asarray(photo.resize((camera.width, camera.height), Image.Resampling.LANCZOS))
     return contact_sheet([[crop, own, rest]], ["photo", "reconstruction", "neutral"])
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 
 from emogs.gaussians import Gaussians
@@ -70,4 +71,6 @@ class FakeAvatar:
 
 
 def fake_photo_avatar():
-    return SimpleNamespace(avatar=FakeAvatar(), crop=torch.full((80, 80, 3), 0.25))
+    """Its photo is dark, and ends at three quarters of the crop's height."""
+    valid = np.arange(80)[:, None].repeat(80, 1) < 60
+    return SimpleNamespace(avatar=FakeAvatar(), crop=torch.full((80, 80, 3), 0.25), fit=SimpleNamespace(valid=valid))
