@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -46,10 +47,7 @@ class Cameras:
             raise arguments.fail(
                 "Ks", f"[{', '.join(map(str, self.batch))}, C, 3, 3] like viewmats", list(self.Ks.shape)
             )
-        for name in ("width", "height"):
-            size = getattr(self, name)
-            if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= 16384:
-                raise arguments.fail(name, "an int from 1 to 16384", repr(size))
+        arguments.check_size(self.width, self.height)
         if self.model not in get_args(CameraModel):
             raise arguments.fail("model", " or ".join(map(repr, get_args(CameraModel))), repr(self.model))
 
@@ -67,12 +65,16 @@ class Cameras:
 def look_at(eye: object, target: object, up: object = (0.0, 1.0, 0.0)) -> Tensor:
     """View matrix [..., 4, 4] of an upright camera at `eye` that looks at `target`, both [..., 3] in world units.
 
+    It is singular where `target` is `eye`, or lies straight along `up` from it. The dtype is float32 or that of the
+    tensors given, the wider.
+
     >>> look_at((0.0, 0.0, 2.0), (0.0, 0.0, 0.0))[:3, 3]  # the world's origin is two units in front
     tensor([0., 0., 2.])
     """
-    eye, target, up = (
-        torch.as_tensor(v, dtype=None if isinstance(v, Tensor) else torch.float32) for v in (eye, target, up)
-    )
+    given = [v for v in (eye, target, up) if isinstance(v, Tensor)]
+    dtype = functools.reduce(torch.promote_types, (v.dtype for v in given), torch.float32)
+    device = given[0].device if given else None
+    eye, target, up = (torch.as_tensor(v, dtype=dtype, device=device) for v in (eye, target, up))
     forward = torch.nn.functional.normalize(target - eye, dim=-1)
     right = torch.nn.functional.normalize(torch.linalg.cross(forward, up.expand_as(forward)), dim=-1)
     rotation = torch.stack([right, torch.linalg.cross(forward, right), forward], -2)
@@ -86,9 +88,16 @@ def look_at(eye: object, target: object, up: object = (0.0, 1.0, 0.0)) -> Tensor
 def pinhole(width: int, height: int, field_of_view: float) -> Tensor:
     """Intrinsics [3, 3] of square pixels and a centred axis; `field_of_view` is vertical, degrees.
 
+    Raises:
+        ValueError: a size or the angle is out of range.
+
     >>> pinhole(64, 48, field_of_view=90)[:2]
     tensor([[24.,  0., 32.],
             [ 0., 24., 24.]])
     """
+    arguments = Arguments("pinhole")
+    arguments.check_size(width, height)
+    if not 0 < field_of_view < 180:
+        raise arguments.fail("field_of_view", "between 0 and 180 degrees", field_of_view)
     focal = 0.5 * height / float(torch.tan(torch.deg2rad(torch.tensor(field_of_view / 2.0, dtype=torch.float64))))
     return torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])

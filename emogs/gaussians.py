@@ -150,7 +150,5 @@ class Rig:
         arguments = Arguments("Rig")
         arguments.check("binding", self.binding, "N", (torch.int32,))
         arguments.check("frames", self.frames, "... F 8")
-        if self.binding.numel() and not torch.compiler.is_compiling() and self.binding.device.type == "cpu":
-            low, high = self.binding.aminmax()
-            if low < 0 or high >= self.frames.shape[-2]:
-                raise arguments.fail("binding", f"in [0, F={self.frames.shape[-2]})", f"{int(low)} to {int(high)}")
+        if self.binding.device.type == "cpu" and not torch.compiler.is_compiling():  # the operation looks again
+            arguments.check_indices("binding", self.binding, "F", self.frames.shape[-2])

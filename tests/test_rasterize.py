@@ -331,6 +331,14 @@ def test_compiles():
     torch.testing.assert_close(compiled, expected)
 
 
+def test_a_binding_changed_later_stays_in_bounds():
+    """The constructor's check is behind it, and compiled code skips it."""
+    scene = random_scene(4, size=(9, 7))
+    scene.rig.binding[1] = 2**30
+    with pytest.raises(ValueError, match=r"rig.binding must be in \[0, F=3\), got 0 to 1073741824"):
+        emogs.rasterize(scene.gaussians, scene.cameras, rig=scene.rig)
+
+
 @pytest.mark.parametrize(
     "name", ["gaussians", "cameras", "rasterize", "ops.project", "ops.tiles", "ops.blend", "ops.rig", "ops.scene"]
 )
@@ -444,3 +452,10 @@ def test_helpers():
     assert many.shape == (4, 5, 4, 4)
     torch.testing.assert_close(torch.linalg.det(many), torch.ones(4, 5))
     assert pinhole(640, 480, 90.0)[1].tolist() == pytest.approx([0, 240, 240])
+    assert look_at(torch.tensor([0.0, 0, 2], dtype=torch.float64), (0, 0, 0)).dtype == torch.float64
+    assert torch.equal(look_at(torch.tensor([0, 0, 2]), (0, 0, 0)), look_at((0, 0, 2), (0, 0, 0)))
+    for field_of_view in (0, 180, float("nan")):
+        with pytest.raises(ValueError, match="pinhole: field_of_view must be between 0 and 180 degrees, got"):
+            pinhole(64, 64, field_of_view)
+    with pytest.raises(ValueError, match="pinhole: width must be an int from 1 to 16384, got -64"):
+        pinhole(-64, 64, 40)

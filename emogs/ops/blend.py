@@ -47,6 +47,7 @@ def blend_tiles(
     torch.Size([1, 48, 64, 3])
     """
     arguments = Arguments("blend_tiles")
+    arguments.check_size(width, height)
     arguments.check("splats.records", splats.records, "... N 8")
     arguments.check("splats.colors", splats.colors, "... N D", (splats.records.dtype,))
     arguments.check("tiles.ids", tiles.ids, "M", (torch.int32,))
@@ -158,7 +159,7 @@ def _backward(
 ):
     count, channels = colors.shape[-2:]
     images, pairs = records.shape[:-2].numel(), len(ids)
-    grads = torch.empty_like(records), torch.empty_like(colors)
+    grads = records.new_empty(records.shape), colors.new_empty(colors.shape)
     grad_background = colors.new_empty(0 if background is None else background.shape)
     with_background = background is not None
     _C.blend_tiles_backward(
@@ -186,7 +187,7 @@ def _backward(
 @torch.library.register_fake("emogs::blend_tiles_backward")
 def _backward_fake(records, colors, background, *rest):
     grad_background = colors.new_empty(0 if background is None else background.shape)
-    return torch.empty_like(records), torch.empty_like(colors), grad_background
+    return records.new_empty(records.shape), colors.new_empty(colors.shape), grad_background
 
 
 def _save(ctx, inputs, output):
@@ -235,7 +236,7 @@ def _common(records, colors, background, offsets, ids, width, height, settings, 
         "splats": records.contiguous(),
         "colors": colors.contiguous(),
         "backgrounds": _dense(background),
-        "tile_offsets": offsets,
-        "ids": ids,
+        "tile_offsets": offsets.contiguous(),
+        "ids": ids.contiguous(),
         "scratch": records.new_empty((where["threads"], _C.blend_tiles_scratch(channels=channels))),
     }

@@ -9,6 +9,7 @@ from torch import Tensor
 
 FLOATS = (torch.float32, torch.float64)
 HALVES = (torch.bfloat16, torch.float16)
+MAX_SIZE = 16384  # pixels; coordinates of larger images would round by more than kPixelMargin (math/splat.h)
 
 
 class Arguments:
@@ -60,6 +61,27 @@ class Arguments:
             fits = fits and size == (int(symbol) if symbol.isdigit() else self.sizes.setdefault(symbol, size))
         if not fits:
             raise ValueError(f"{self.function}: {name} must be [{self._describe(shape)}], got {list(value.shape)}")
+
+    def check_indices(self, name: str, value: Tensor, symbol: str, size: int) -> None:
+        """Checks that all of a CPU tensor lies in [0, size); inside an operation, so that compiled code checks it too.
+
+        Raises:
+            ValueError: some value does not.
+        """
+        if value.numel():
+            low, high = value.aminmax()
+            if low < 0 or high >= size:
+                raise self.fail(name, f"in [0, {symbol}={size})", f"{int(low)} to {int(high)}")
+
+    def check_size(self, width: object, height: object) -> None:
+        """Checks the size of an image, pixels.
+
+        Raises:
+            ValueError: not an int, or out of range.
+        """
+        for name, size in {"width": width, "height": height}.items():
+            if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= MAX_SIZE:
+                raise self.fail(name, f"an int from 1 to {MAX_SIZE}", repr(size))
 
     def fail(self, name: str, expected: str, got: object) -> ValueError:
         """The error for a value that no shape or dtype describes."""

@@ -173,6 +173,8 @@ torch.library.define(
 @torch.library.impl("emogs::project_gaussians", "cpu")
 def _forward(*args):
     scene, settings = Scene(*args[:-1]), args[-1]
+    if scene.binding is not None and scene.frames is not None:
+        Arguments("project_gaussians").check_indices("rig.binding", scene.binding, "F", scene.frames.shape[-2])
     records = scene.means.new_empty((*scene.images, scene.gaussians, SPLAT_SIZE))
     colors = scene.means.new_empty((*scene.images, scene.gaussians, scene.channels))
     culled = torch.zeros((*scene.images, 2), dtype=torch.int64)

@@ -43,11 +43,7 @@ def rig_frames(vertices: Tensor, faces: Tensor, rest: Tensor) -> Tensor:
     arguments.check("rest", rest, "V 3", (vertices.dtype,))
     if vertices.device.type != "cpu":
         raise arguments.fail("vertices", "on the CPU, where all kernels of this release are", f"on {vertices.device}")
-    if faces.numel() and not torch.compiler.is_compiling():
-        low, high = faces.aminmax()
-        if low < 0 or high >= rest.shape[0]:
-            raise arguments.fail("faces", f"in [0, V={rest.shape[0]})", f"{int(low)} to {int(high)}")
-    return torch.ops.emogs.rig_frames(vertices, faces.to(torch.int32), rest.detach())
+    return torch.ops.emogs.rig_frames(vertices, faces, rest.detach())
 
 
 torch.library.define("emogs::rig_frames", "(Tensor vertices, Tensor faces, Tensor rest) -> Tensor")
@@ -58,6 +54,7 @@ torch.library.define(
 
 @torch.library.impl("emogs::rig_frames", "cpu")
 def _forward(vertices, faces, rest):
+    Arguments("rig_frames").check_indices("faces", faces, "V", rest.shape[0])
     frames = _forward_fake(vertices, faces, rest)
     _C.rig_frames_forward(**_common(vertices, faces, rest), frames=frames)
     return frames
@@ -111,6 +108,6 @@ def _common(vertices: Tensor, faces: Tensor, rest: Tensor) -> dict[str, object]:
         "count": vertices.shape[1],
         "faces": faces.shape[0],
         "vertices": vertices.contiguous(),
-        "corners": faces.contiguous(),
+        "corners": faces.to(torch.int32).contiguous(),
         "rest": rest.contiguous(),
     }

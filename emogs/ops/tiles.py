@@ -41,9 +41,7 @@ def intersect_tiles(splats: Splats, width: int, height: int) -> Tiles:
     """
     arguments = Arguments("intersect_tiles")
     arguments.check("splats.records", splats.records, "... N 8")
-    for name, size in {"width": width, "height": height}.items():
-        if not 0 < size <= 16384:
-            raise arguments.fail(name, "from 1 to 16384", size)
+    arguments.check_size(width, height)
     return Tiles(*torch.ops.emogs.intersect_tiles(splats.records.detach(), width, height))
 
 

@@ -129,6 +129,22 @@ def test_thousands_of_splats_on_a_pixel_stay_accurate():
         assert error < 1e-4, error
 
 
+def test_strided_arguments():
+    splats, tiles, _ = splats_and_tiles(count=4)
+
+    def strided(tensor):
+        return tensor.mT.contiguous().mT
+
+    def gradients(change):
+        records, colors = (change(t).requires_grad_() for t in (splats.records.clone(), splats.colors.clone()))
+        lists = Tiles(*(torch.stack([t, t], -1)[:, 0] if change is strided else t for t in (tiles.offsets, tiles.ids)))
+        out = blend_tiles(Splats(records, colors, splats.outside, splats.non_finite), lists, *SIZE)
+        return torch.autograd.grad(out[0].square().sum(), (records, colors))
+
+    for ours, theirs in zip(gradients(strided), gradients(lambda t: t), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_nothing_to_blend():
     splats, tiles, background = splats_and_tiles(count=0)
     colors, alphas, depths = blend_tiles(splats, tiles, *SIZE, background=background)
@@ -158,6 +174,8 @@ def test_refusals():
             "splats.colors must be float64",
         ),
         ((splats, dataclasses.replace(tiles, ids=tiles.ids.long()), *SIZE), {}, "tiles.ids must be int32, got int64"),
+        ((splats, tiles, -21, 18), {}, "width must be an int from 1 to 16384, got -21"),
+        ((splats, tiles, 21, 18.0), {}, "height must be an int from 1 to 16384, got 18.0"),
         ((splats, tiles, 16, 18), {}, r"tiles.offsets must be \[5\], got \[9\]"),
         (
             (splats, dataclasses.replace(tiles, ids=tiles.ids + 1), *SIZE),

@@ -129,6 +129,14 @@ def test_refusals(vertices, faces, rest, message):
         rig_frames(vertices, faces, rest)
 
 
+def test_compiled_code_checks_indices():
+    rest = random_mesh()
+    compiled = torch.compile(rig_frames, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(rest[None], FACES, rest), rig_frames(rest[None], FACES, rest))
+    with pytest.raises(ValueError, match=r"faces must be in \[0, V=6\), got 0 to 4294967296"):
+        compiled(rest[None], torch.where(FACES == 5, 2**32, FACES), rest)
+
+
 def test_second_derivatives_are_refused():
     rest = random_mesh()
     vertices = random_mesh(1)[None].requires_grad_()
