@@ -12,18 +12,17 @@ from raster_scenes import random_scene
 from emogs import EmotionBasis, Gaussians, RasterSettings, Rig
 from emogs.ops import project_gaussians
 
-gsplat_reference = pytest.importorskip("gsplat.cuda._torch_impl", reason="gsplat is not installed: no parity tests")
-
 # float64 against float64, a few dozen operations: anything but rounding is a wrong formula
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 
 
-def with_opacity(gaussians: Gaussians, opacity: float | torch.Tensor) -> Gaussians:
-    return dataclasses.replace(gaussians, opacities=torch.zeros_like(gaussians.opacities) + opacity)
+@pytest.fixture
+def gsplat_reference():
+    return pytest.importorskip("gsplat.cuda._torch_impl", reason="gsplat is not installed: no parity tests")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_projection_equals_gsplat(dtype):
+def test_projection_equals_gsplat(gsplat_reference, dtype):
     scene = random_scene(500, dtype=dtype, size=(64, 48), spread=0.6)
     splats = project_gaussians(scene.gaussians, scene.cameras)
     g, cameras = scene.gaussians, scene.cameras
@@ -42,7 +41,7 @@ def test_projection_equals_gsplat(dtype):
 
 
 @pytest.mark.parametrize("degree", range(5))
-def test_harmonics_equal_gsplat_and_legendre(degree):
+def test_harmonics_equal_gsplat_and_legendre(gsplat_reference, degree):
     scene = random_scene(50, sh_degree=degree, cameras=1)
     view = scene.cameras.viewmats[0]
     seen = scene.gaussians.means - torch.linalg.inv(view)[:3, 3]
