@@ -82,9 +82,10 @@ class Avatar:
     def expression(self, emotion: Tensor | str | None = None, articulation: Tensor | None = None) -> Tensor:
         """[B, 52] channel values of an articulation under an emotion (the geometry path), in [0, 1]."""
         code = as_codes(emotion)
-        rest = torch.zeros(1, len(self.template.expression_names)) if articulation is None else articulation
-        rest = rest.reshape(-1, rest.shape[-1])
-        batch = max(len(code), len(rest))
+        rest = _batch("articulation", articulation, len(self.template.expression_names))
+        if 1 not in (len(code), len(rest)) and len(code) != len(rest):
+            raise ValueError(f"articulation: expected a batch of 1 or, as emotion, {len(code)}, got {len(rest)}")
+        batch = len(rest) if len(code) == 1 else len(code)
         code, rest = code.expand(batch, -1), rest.expand(batch, -1)
         with torch.no_grad():
             return self.geometry(rest[:, None], code, torch.zeros_like(code), clamp=True)[:, 0]
@@ -137,13 +138,21 @@ def as_codes(emotion: Tensor | str | None) -> Tensor:
     Intensities that sum to more than one are scaled to one: a face has only so much room for feelings, and psi, whose
     terms meet their anchors up to pairs of halves, extrapolates badly beyond (happy=1,sad=1 would lose both brows).
     """
-    if emotion is None:
-        return torch.zeros(1, len(EMOTIONS))
-    code = parse_emotion(emotion) if isinstance(emotion, str) else emotion
-    if code.ndim not in (1, 2) or code.shape[-1] != len(EMOTIONS):
-        raise ValueError(f"emotion: expected [B, {len(EMOTIONS)}] or [{len(EMOTIONS)}], got {list(code.shape)}")
-    code = code.reshape(-1, len(EMOTIONS))
+    code = _batch("emotion", parse_emotion(emotion) if isinstance(emotion, str) else emotion, len(EMOTIONS))
+    if not ((code >= 0) & (code <= 1 + 1e-6)).all():  # a mix of codes may be off by a rounding; nan fails too
+        raise ValueError("emotion: expected intensities from 0 to 1")
     return code / code.sum(-1, keepdim=True).clamp_min(1)
+
+
+def _batch(name: str, values: Tensor | None, width: int) -> Tensor:
+    """Values [B, width] or [width] as float32 [B, width]; None is one row of zeros."""
+    if values is None:
+        return torch.zeros(1, width)
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(values).__name__}")
+    if values.ndim not in (1, 2) or values.shape[-1] != width:
+        raise ValueError(f"{name}: expected [B, {width}] or [{width}], got {list(values.shape)}")
+    return values.reshape(-1, width).float()
 
 
 def orbit_cameras(yaw: Tensor, pitch: float, size: int) -> Cameras:

@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from emogs import Cameras, look_at, rasterize
+from emogs import Cameras, Rig, look_at, rasterize
 from emogs.io import FormatError
 from emogs.model import Avatar
 from emogs.model.avatar import as_codes
@@ -17,9 +17,9 @@ MIX = torch.tensor([0.5, 0, 0.3, 0, 0, 0, 0])
 
 def test_zero_emotion_is_no_emotion_bitwise(avatar):
     camera = avatar.orbit(20.0, size=64)
-    none = avatar.render(camera).colors[0]
-    assert torch.equal(avatar.render(camera, torch.zeros(1, 7)).colors[0], none[None][0])
-    assert torch.equal(avatar.render(camera, "neutral").colors[0], none)
+    without = rasterize(avatar.gaussians, camera, rig=Rig(avatar.binding, avatar.frames())).colors  # and no basis
+    for neutral in (None, "neutral", torch.zeros(1, 7)):
+        assert torch.equal(avatar.render(camera, neutral).colors, without)
 
 
 def test_a_batch_of_emotions_draws_what_single_ones_draw(avatar):
@@ -61,8 +61,33 @@ def test_emotion_and_articulation_are_separate(avatar):
 def test_codes_saturate_at_a_sum_of_one():
     assert torch.equal(as_codes(MIX), MIX[None])
     torch.testing.assert_close(as_codes("happy=1,sad=1"), torch.tensor([[0.5, 0.5, 0, 0, 0, 0, 0]]))
-    with pytest.raises(ValueError, match=r"emotion: expected \[B, 7\] or \[7\], got \[3\]"):
-        as_codes(torch.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("emotion", "articulation", "error", "message"),
+    [
+        (torch.zeros(3), None, ValueError, r"emotion: expected \[B, 7\] or \[7\], got \[3\]"),
+        (torch.full((7,), 1.5), None, ValueError, "emotion: expected intensities from 0 to 1"),
+        (torch.full((7,), float("nan")), None, ValueError, "emotion: expected intensities from 0 to 1"),
+        ([0.5] * 7, None, TypeError, "emotion: expected a tensor, got list"),
+        (None, torch.zeros(51), ValueError, r"articulation: expected \[B, 52\] or \[52\], got \[51\]"),
+        (
+            torch.zeros(2, 7),
+            torch.zeros(3, 52),
+            ValueError,
+            "articulation: expected a batch of 1 or, as emotion, 2",
+        ),
+    ],
+)
+def test_wrong_signals_are_named(avatar, emotion, articulation, error, message):
+    with pytest.raises(error, match=message):
+        avatar.expression(emotion, articulation)
+
+
+def test_signals_of_other_types_and_empty_batches_are_fine(avatar):
+    assert torch.equal(avatar.expression(MIX.double()), avatar.expression(MIX))
+    assert avatar.expression(torch.zeros(0, 7)).shape == (0, 52)
+    assert avatar.render(avatar.orbit(size=32), torch.zeros(0, 7)).colors.shape == (0, 1, 32, 32, 3)
 
 
 def test_a_saved_avatar_comes_back_the_same(avatar, tmp_path):
