@@ -400,6 +400,11 @@ def refusals():
         lambda: emogs.rasterize(g, c, emotion=e[:, :1], basis=b),
         r"basis.means must be \[K=1, N=5, 3\], got \[2, 5, 3\]",
     )
+    yield "cloud type", lambda: emogs.rasterize({}, c), "rasterize: gaussians must be Gaussians, got dict"
+    yield "camera type", lambda: emogs.rasterize(g, g), "rasterize: cameras must be Cameras, got Gaussians"
+    yield "basis type", lambda: emogs.rasterize(g, c, emotion=e, basis=e), "basis must be EmotionBasis, got Tensor"
+    yield "rig type", lambda: emogs.rasterize(g, c, rig=(e, e)), "rig must be Rig, got tuple"
+    yield "setting type", lambda: RasterSettings(near="1"), "RasterSettings: near must be a number, got '1'"
     yield "emotion dtype", lambda: emogs.rasterize(g, c, emotion=e.float(), basis=b), "emotion must be float64"
     yield (
         "basis colors",

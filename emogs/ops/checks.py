@@ -62,6 +62,15 @@ class Arguments:
         if not fits:
             raise ValueError(f"{self.function}: {name} must be [{self._describe(shape)}], got {list(value.shape)}")
 
+    def check_type(self, name: str, value: object, expected: type) -> None:
+        """Checks what is not a tensor.
+
+        Raises:
+            TypeError: `value` is not an instance of `expected`.
+        """
+        if not isinstance(value, expected):
+            raise TypeError(f"{self.function}: {name} must be {expected.__name__}, got {type(value).__name__}")
+
     def check_indices(self, name: str, value: Tensor, symbol: str, size: int) -> None:
         """Checks that all of a CPU tensor lies in [0, size); inside an operation, so that compiled code checks it too.
 

@@ -106,7 +106,16 @@ def make_scene(
     rig: Rig | None,
 ) -> Scene:
     """Checks that the arguments of `function` fit each other (each was checked alone when made), and lines them up."""
+    from emogs.cameras import Cameras  # these modules need emogs.ops.checks, whose package imports this one
+    from emogs.gaussians import EmotionBasis, Gaussians, Rig
+
     arguments = Arguments(function)
+    arguments.check_type("gaussians", gaussians, Gaussians)
+    arguments.check_type("cameras", cameras, Cameras)
+    if basis is not None:
+        arguments.check_type("basis", basis, EmotionBasis)
+    if rig is not None:
+        arguments.check_type("rig", rig, Rig)
     arguments.check("gaussians.means", gaussians.means, "... N 3")
     dtype = (gaussians.means.dtype,)
     if gaussians.means.device.type != "cpu":

@@ -13,11 +13,11 @@ class RasterSettings:
     """Settings of `emogs.rasterize`; the defaults draw what gsplat 1.5.3 draws.
 
     Raises:
-        ValueError: a value is out of its range.
+        TypeError, ValueError: a value is not a number, or out of its range.
     """
 
     alpha_cut: float = 1.0 / 255.0
-    """A splat does not touch pixels where its alpha is below this; in (0, 1]."""
+    """A splat does not touch pixels where its alpha is below this; in [1e-38, 1], since float32 has no less."""
     alpha_ceiling: float = 0.999
     """Larger alphas are set to this, without a gradient; in (0, 1)."""
     transmittance_stop: float = 1e-4
@@ -32,13 +32,16 @@ class RasterSettings:
     """`Rendering.depths`: sums of weight times depth, those divided by alpha ("expected"), or nothing."""
 
     def __post_init__(self) -> None:
+        for name in ("alpha_cut", "alpha_ceiling", "transmittance_stop", "blur", "near", "far"):
+            if not isinstance(getattr(self, name), (int, float)):
+                raise TypeError(f"RasterSettings: {name} must be a number, got {getattr(self, name)!r}")
         ranges = {
-            "alpha_cut": ("in (0, 1]", 0 < self.alpha_cut <= 1),
+            "alpha_cut": ("in [1e-38, 1]", 1e-38 <= self.alpha_cut <= 1),
             "alpha_ceiling": ("in (0, 1)", 0 < self.alpha_ceiling < 1),
             "transmittance_stop": ("in [0, 1)", 0 <= self.transmittance_stop < 1),
             "blur": ("at least 0", 0 <= self.blur < float("inf")),
             "near": ("a number above 0", 0 < self.near < float("inf")),
-            "far": ("above near", self.near < self.far < float("inf")),
+            "far": ("finite and above near", self.near < self.far < float("inf")),
             "depth": ('"none", "accumulated" or "expected"', self.depth in ("none", "accumulated", "expected")),
         }
         for name, (expected, fits) in ranges.items():
