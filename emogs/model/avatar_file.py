@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ..cameras import Cameras
@@ -54,7 +54,7 @@ def write_avatar(avatar: Avatar, path: Path) -> None:
         tensors["basis_weights"] = avatar.baked.weights
     present = {name: value.detach().contiguous() for name, value in tensors.items() if value is not None}
     with replacing(path) as partial:
-        save_file(present, partial, metadata=header)
+        partial.write_bytes(save(present, metadata=header))  # save_file would make it readable for its owner alone
 
 
 def read_avatar(path: Path, template: HeadTemplate) -> dict[str, Any]:

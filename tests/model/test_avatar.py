@@ -100,6 +100,13 @@ def test_a_saved_avatar_comes_back_the_same(avatar, tmp_path):
         assert file.metadata()["synthetic"] == "true"
 
 
+def test_a_saved_avatar_may_be_read_by_whom_other_files_may(avatar, tmp_path):
+    avatar.save(tmp_path / "a.safetensors")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     ("break_it", "complaint"),
     [
