@@ -73,7 +73,8 @@ def emotion_norm(
     scale, shift and gate give the plain normalization. Differentiable once, in every tensor but `region`.
 
     Args:
-        x: [B, T, C] tokens; float32, float64, bfloat16 or float16. Arithmetic is float32, for float64 tokens float64.
+        x: [B, T, C] tokens; float32, bfloat16, float16 or, on the CPU only, float64. Arithmetic is float32, for float64
+            tokens float64.
         scale: [B, C], or [B, R, C] where `region` chooses among R rows; any of the dtypes.
         shift: [B, C] or [B, R, C], likewise.
         weight: [C], ones if None.
