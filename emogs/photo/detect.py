@@ -35,10 +35,11 @@ def load_photo(path: str | Path) -> NDArray[np.uint8]:
         PhotoError: naming the file and what is wrong with it, whatever its bytes are.
     """
     try:
-        with warnings.catch_warnings(), Image.open(path) as opened:
-            warnings.simplefilter("ignore")  # Pillow remarks on metadata that nobody needs here
-            opened.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))  # lets JPEG decode at a fraction of its size
-            image = _eight_bit(ImageOps.exif_transpose(opened))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow remarks on metadata that nobody needs here, already when it opens
+            with Image.open(path) as opened:
+                opened.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))  # lets JPEG decode at a fraction of its size
+                image = _eight_bit(ImageOps.exif_transpose(opened))
     except FileNotFoundError:
         raise PhotoError(f"{path}: no such file") from None
     except IsADirectoryError:

@@ -118,7 +118,7 @@ def test_unreadable_files_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "gif", "bmp", "webp", "tiff"])
-def test_damaged_files_raise_nothing_else(tmp_path, kind):
+def test_damaged_files_raise_nothing_else(tmp_path, kind, recwarn):
     path = tmp_path / f"photo.{kind}"
     Image.fromarray(PHOTO[::4, ::4]).save(path)
     whole = np.frombuffer(path.read_bytes(), np.uint8)
@@ -131,3 +131,4 @@ def test_damaged_files_raise_nothing_else(tmp_path, kind):
             assert load_photo(path).ndim == 3
         except PhotoError as error:
             assert path.name in str(error)
+    assert not recwarn.list  # nor does Pillow talk to the user
