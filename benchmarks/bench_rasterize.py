@@ -2,7 +2,7 @@
 
 An 80k-Gaussian head-like shell at 512x512 on two threads. Every figure is a ratio to the bare pair loop (pair_loop.cpp,
 compiled here for this machine), measured in the same interleaved rounds: the median over rounds.
-quality.md asks for forward <= 1.5 (Q3) and forward + backward <= 5 (Q4).
+The targets are forward <= 1.5 and forward + backward <= 5.
 """
 
 from __future__ import annotations

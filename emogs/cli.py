@@ -1,6 +1,6 @@
 """The command line: `emogs avatar | view | train | info`, also as `python -m emogs`.
 
-Each command imports what it needs when it runs, so that `--help` answers at once. What a user can get wrong - a file, a
+Each command imports what it needs when it runs. What a user can get wrong - a file, a
 name, a number, a missing extra - ends in one line and exit code 2, never in a traceback.
 """
 

@@ -60,7 +60,9 @@ def test_instruction_sets_share_no_symbols():
         pytest.skip("no build folder: the module was not built in this checkout")
     for path in objects:
         isa = path.relative_to(ROOT).parts[3].removeprefix("cpu_").removesuffix(".dir")
-        symbols = subprocess.run(["nm", "--defined-only", "--extern-only", path], capture_output=True, text=True).stdout
+        symbols = subprocess.run(
+            ["nm", "--defined-only", "--extern-only", path], capture_output=True, text=True, check=True
+        ).stdout
         for line in symbols.splitlines():
             name = line.split()[-1]
             namespace = f"N5emogs{len(isa)}{isa}"

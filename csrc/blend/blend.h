@@ -46,7 +46,6 @@ struct BlendForward : Launch {
 // Of forward's outputs, `transmittances` and `last` are read.
 template <class T>
 struct BlendBackward : BlendForward<T> {
-  int64_t pairs;               // M
   const T* grad_image_colors;  // [I, H, W, D] or null (zeros)
   const T* grad_alphas;        // [I, H, W] or null
   const T* grad_depths;        // [I, H, W] or null
@@ -61,7 +60,7 @@ struct BlendBackward : BlendForward<T> {
   template <class Reader>
   void visit(Reader& field) {
     BlendForward<T>::visit(field);
-    field("pairs", pairs), field("grad_image_colors", grad_image_colors), field("grad_alphas", grad_alphas);
+    field("grad_image_colors", grad_image_colors), field("grad_alphas", grad_alphas);
     field("grad_depths", grad_depths), field("pair_rows", pair_rows), field("splat_starts", splat_starts);
     field("pair_grads", pair_grads), field("tile_backgrounds", tile_backgrounds);
     field("grad_splats", grad_splats), field("grad_colors", grad_colors), field("grad_backgrounds", grad_backgrounds);

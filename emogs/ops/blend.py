@@ -169,7 +169,6 @@ def _backward(
         depths=None,
         transmittances=transmittances,
         last=last,
-        pairs=pairs,
         grad_image_colors=_dense(grad_colors),
         grad_alphas=_dense(grad_alphas),
         grad_depths=_dense(grad_depths) if depth else None,

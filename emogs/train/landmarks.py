@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from emogs.data.faces import FaceRenderer, write_shard
 from emogs.head.ict import load_ict
-from emogs.photo.landmarks import CROP_PER_BOX, GROUPS, WEIGHTS, LandmarkNet
+from emogs.photo.landmarks import CROP_PER_BOX, GROUPS, LandmarkNet
 
 from .landmark_crops import Batch, augmented, crop, extent, middle, tensor
 
@@ -41,8 +41,8 @@ class LandmarkTraining:
     """Folder with ICT-FaceKit's ict_head.npz and vertex_indices.json."""
     work: Path = Path("build/landmarks")
     """Rendered pictures and training state; about 0.7 GB."""
-    out: Path = WEIGHTS
-    """Where the weights go; the log lies beside them as .json."""
+    out: Path = Path("build/landmarks/landmarks.safetensors")
+    """Where the weights go, the log beside them as .json; emogs reads emogs/photo/weights/landmarks.safetensors."""
     count: int = 10000
     """Pictures to render, in shards of 250; the last four shards are held out."""
     epochs: int = 18
