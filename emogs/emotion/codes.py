@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .tables import EMOTIONS, EmotionTables, default_tables
 
+PSI_WIDTH = len(EMOTIONS) * (len(EMOTIONS) + 3) // 2
+"""How many numbers psi makes of a code: seven intensities, seven half terms, twenty-one pairs."""
 _FIRST, _SECOND = torch.combinations(torch.arange(len(EMOTIONS))).unbind(1)
 _ROUNDING = 1e-6  # of a sum of shares that is meant to be 1
 

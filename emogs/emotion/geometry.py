@@ -13,11 +13,9 @@ from torch import Tensor, nn
 
 from ..head.template import ARKIT_NAMES
 from ..ops.renorm import emotion_renorm
-from .codes import psi
+from .codes import PSI_WIDTH, psi
 from .mixing import expression_from_emotion
 from .tables import EMOTIONS, UNTOUCHED
-
-_WIDTH = len(EMOTIONS) * (len(EMOTIONS) + 3) // 2
 
 
 def anchor_codes() -> Tensor:
@@ -55,7 +53,7 @@ class GeometryPath(nn.Module):
         components = torch.linalg.solve(psi(anchors), expression_from_emotion(anchors))
         self.mean = nn.Parameter(components.T.float().contiguous())  # M [52, 35]
         self.personal = nn.Parameter(torch.zeros(channels, style))  # A [52, style]
-        self.spread = nn.Parameter(torch.zeros(channels, _WIDTH))  # L [52, 35]
+        self.spread = nn.Parameter(torch.zeros(channels, PSI_WIDTH))  # L [52, 35]
         self.neutral: Tensor  # p0 [52], the mean of neutral speech
         self.mask: Tensor  # m [52], 0 for gaze and blinks
         self.register_buffer("neutral", torch.zeros(channels))

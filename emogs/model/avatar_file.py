@@ -16,12 +16,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..cameras import Cameras
-from ..emotion import GeometryPath
+from ..emotion import PSI_WIDTH, GeometryPath
 from ..gaussians import EmotionBasis, Gaussians
 from ..head import HeadTemplate
 from ..io.files import SYNTHETIC, FormatError, replacing
 from .bake import BakedBasis
-from .encoder import CODE
 
 if TYPE_CHECKING:
     from .avatar import Avatar
@@ -83,7 +82,7 @@ def read_avatar(path: Path, template: HeadTemplate) -> dict[str, Any]:
 
 
 def _read_basis(file: _File, count: int) -> BakedBasis:
-    weights = file.tensor("basis_weights", CODE, None)
+    weights = file.tensor("basis_weights", PSI_WIDTH, None)
     shapes = {"means": (3,), "rotations": (3,), "log_scales": (3,), "logit_opacities": (), "colors": (3,)}
     present = {name: shape for name, shape in shapes.items() if f"basis.{name}" in file.tensors}
     given = {name: file.tensor(f"basis.{name}", weights.shape[1], count, *shape) for name, shape in present.items()}

@@ -15,11 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..emotion import EMOTIONS, psi
+from ..emotion import PSI_WIDTH, psi
 from .modules import EmotionAttention, EmotionBlock, Pointwise, image, tokens
-
-CODE = len(EMOTIONS) * (len(EMOTIONS) + 3) // 2
-"""Width of psi: seven intensities, seven half terms, twenty-one pairs."""
 
 RESIDUALS = {"colors": 3, "log_scales": 3, "rotations": 3, "logit_opacities": 1, "normal_offsets": 1}
 """What the encoder predicts per texel, and how many numbers of each; normal offsets are in centimetres."""
@@ -67,12 +64,12 @@ class AvatarEncoder(nn.Module):
     def __init__(self, config: EncoderConfig = EncoderConfig()) -> None:
         super().__init__()
         self.config = config
-        widths, listen = config.widths, {"code": CODE, "style": config.style}
+        widths, listen = config.widths, {"code": PSI_WIDTH, "style": config.style}
         self.stem = nn.Conv2d(4 * MAP_CHANNELS, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(EmotionBlock(width, **listen) for width in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.style = nn.Linear(widths[-1], config.style)
-        self.attention = EmotionAttention(widths[-1], widths[-1], code=CODE)
+        self.attention = EmotionAttention(widths[-1], widths[-1], code=PSI_WIDTH)
         self.up = nn.ModuleList(Pointwise(b, a) for a, b in pairwise(widths))
         self.up_blocks = nn.ModuleList(EmotionBlock(width, **listen) for width in widths)
         self.head = Pointwise(widths[0], 4 * sum(RESIDUALS.values()))
@@ -97,7 +94,7 @@ class AvatarEncoder(nn.Module):
         if maps.ndim != 4 or maps.shape[1:] != (MAP_CHANNELS, size, size):
             raise ValueError(f"maps: expected [B, {MAP_CHANNELS}, {size}, {size}], got {list(maps.shape)}")
         x = self.stem(functional.pixel_unshuffle(maps, 2).contiguous(memory_format=torch.channels_last))
-        null, unknown = x.new_zeros(len(x), CODE), x.new_zeros(len(x), self.config.style)
+        null, unknown = x.new_zeros(len(x), PSI_WIDTH), x.new_zeros(len(x), self.config.style)
         levels = []
         for level, block in enumerate(self.down_blocks):
             x = block(self.down[level - 1](x) if level else x, null, unknown)

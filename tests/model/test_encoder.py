@@ -5,7 +5,8 @@ import re
 import pytest
 import torch
 
-from emogs.model.encoder import CODE, MAP_CHANNELS, RESIDUALS, AvatarEncoder, EncoderConfig
+from emogs.emotion import PSI_WIDTH
+from emogs.model.encoder import MAP_CHANNELS, RESIDUALS, AvatarEncoder, EncoderConfig
 from emogs.model.modules import EmotionAttention, EmotionNorm
 
 SMALL = EncoderConfig(size=32, widths=(8, 8, 16, 16), style=4)
@@ -65,19 +66,19 @@ def test_maps_of_another_size_are_refused(trained):
 
 def test_the_null_code_leaves_a_norm_a_layer_norm():
     torch.manual_seed(0)
-    norm = EmotionNorm(16, code=CODE, style=4)
+    norm = EmotionNorm(16, code=PSI_WIDTH, style=4)
     torch.nn.init.normal_(norm.outer.weight)
     torch.nn.init.normal_(norm.personal.weight)
     x = torch.randn(2, 5, 16)
     plain = torch.nn.functional.layer_norm(x, (16,), norm.weight, norm.bias, norm.eps)
-    torch.testing.assert_close(norm(x, torch.zeros(2, CODE), torch.randn(2, 4)), plain, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(norm(x, torch.zeros(2, PSI_WIDTH), torch.randn(2, 4)), plain, rtol=1e-5, atol=1e-6)
 
 
 def test_attention_is_linear_in_psi_and_exactly_nothing_at_null():
     torch.manual_seed(0)
-    attention = EmotionAttention(16, 12, code=CODE)
+    attention = EmotionAttention(16, 12, code=PSI_WIDTH)
     x, identity = torch.randn(1, 9, 16), torch.randn(1, 7, 12)
-    a, b = torch.rand(1, CODE), torch.rand(1, CODE)
+    a, b = torch.rand(1, PSI_WIDTH), torch.rand(1, PSI_WIDTH)
     change = lambda code: attention(x, identity, code) - x  # noqa: E731
-    assert torch.equal(attention(x, identity, torch.zeros(1, CODE)), x)
+    assert torch.equal(attention(x, identity, torch.zeros(1, PSI_WIDTH)), x)
     torch.testing.assert_close(change(a + 2 * b), change(a) + 2 * change(b), rtol=1e-4, atol=1e-5)
