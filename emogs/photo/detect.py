@@ -73,7 +73,7 @@ def check_photo(image: object) -> NDArray[np.uint8]:
 
 
 def find_faces(image: NDArray[np.uint8]) -> list[Box]:
-    """Boxes of the upright faces in a photo [H, W, 3], the widest first; bystanders far behind are left out.
+    """Boxes of the upright faces in a photo [H, W, 3] from left to right; bystanders far behind are left out.
 
     The cascades propose, the landmark network disposes: where it is unsure of its landmarks there is no face. Where no
     cascade proposes anything good, the network looks for itself.
@@ -88,8 +88,8 @@ def find_faces(image: NDArray[np.uint8]) -> list[Box]:
             if box is not None and not any(_same(box, other) for other in boxes):
                 boxes.append(box)
         if boxes:
-            boxes.sort(key=lambda box: -box[2])
-            return [box for box in boxes if box[2] >= _BYSTANDER * boxes[0][2]]
+            widest = max(width for _, _, width, _ in boxes)
+            return sorted(box for box in boxes if box[2] >= _BYSTANDER * widest)
     return []
 
 

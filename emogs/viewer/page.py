@@ -64,11 +64,10 @@ class AvatarPage:
         self._lock, self._quiet, self._shown = threading.RLock(), False, torch.tensor([])
         self.server = viser.ViserServer(host=host, port=port, label="emogs", verbose=False)
         self._set_stage()
+        self.splats = self.server.scene.add_gaussian_splats("/avatar", **splat_arrays(avatar.posed()))
         self.emotions = self._sliders("Emotion", dict.fromkeys(EMOTIONS, 0.0))
         self.articulations = self._sliders("Articulation", {name: low for name, (low, _, _) in _ARTICULATIONS.items()})
         self._add_choices()
-        splats = splat_arrays(avatar.posed())
-        self.splats = self.server.scene.add_gaussian_splats("/avatar", **splats)
 
     @property
     def code(self) -> Tensor:
@@ -107,6 +106,7 @@ class AvatarPage:
         with self._at_once():
             for slider in (*self.emotions.values(), *self.articulations.values(), self.turn, self.own):
                 slider.value = 0.0
+            self.preset.value = "neutral"
 
     def wait(self) -> None:
         """Returns when the process is interrupted."""
@@ -136,8 +136,8 @@ class AvatarPage:
 
     def _add_choices(self) -> None:
         gui = self.server.gui
-        preset = gui.add_dropdown("preset", ("neutral", *EMOTIONS, *default_tables().compounds))
-        preset.on_update(lambda _: self.set_emotion(parse_emotion(preset.value)))
+        self.preset = gui.add_dropdown("preset", ("neutral", *EMOTIONS, *default_tables().compounds))
+        self.preset.on_update(lambda _: self.set_emotion(parse_emotion(self.preset.value)))
         self.own = self._slider("photo's own expression", 0.0, 1.0)
         self.turn = gui.add_slider("turn head", -40.0, 40.0, 1.0, 0.0)
         self.turn.on_update(lambda _: self._turn())
