@@ -18,6 +18,10 @@ from .posing import rotate
 
 OVERLAP = 0.9
 """Standard deviation of a disc in texel spacings. 0.75 closes the surface at rest, but a smile pulls slits into it."""
+LIP_OVERLAP = 0.5
+"""The same where the lips meet: wider discs would hang over the teeth and halve a smile. Behind them is the mouth."""
+LIP_REACH = 0.004
+"""Metres from the line on which the lips meet over which the one becomes the other."""
 FLATNESS = 0.1
 """Thickness of a disc relative to the smaller of its axes."""
 AXES = (1e-4, 4e-3)
@@ -50,10 +54,11 @@ def texel_surface(template: HeadTemplate, texels: TexelMap, person: Tensor) -> S
     u, extent, _ = torch.linalg.svd(tangents, full_matrices=True)
     first, second = u[..., 0], u[..., 1]
     axes = torch.stack([first, second, torch.linalg.cross(first, second)], -1)
-    sides = (OVERLAP * extent).clamp(*AXES)
+    points = texels.interpolate(template.faces, person)
+    overlap = OVERLAP + (LIP_OVERLAP - OVERLAP) * _beside_lips(template, person, points)[:, None]
+    sides = (overlap * extent).clamp(*AXES)
     scales = torch.cat([sides, FLATNESS * sides[:, 1:]], 1)
     quats = roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(axes))
-    points = texels.interpolate(template.faces, person)
     return bind(points, quats, scales, texels.face, template, person)
 
 
@@ -66,6 +71,14 @@ def bind(
     """
     centroids = person[template.faces[face]].mean(1)
     return Surface(points - centroids, quats, scales, face.int())
+
+
+def _beside_lips(template: HeadTemplate, person: Tensor, points: Tensor) -> Tensor:
+    """[N] 1 at points [N, 3] on the line where the lips meet, 0 from LIP_REACH on."""
+    inner = person[template.landmarks[60:68]]
+    share = torch.linspace(0, 1, 9)[:-1, None, None]
+    line = (inner * (1 - share) + inner.roll(-1, 0) * share).reshape(-1, 3)
+    return (1 - torch.cdist(points, line).amin(1) / LIP_REACH).clamp_min(0)
 
 
 def _texel_tangents(template: HeadTemplate, texels: TexelMap, person: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def look(crop: Tensor, view: HeadView, texels: TexelMap | None = None) -> Look:
     zones = find_zones(view.template)
     matte = matte_person(image, view)
     cover = find_cover(matte, view, zones)
-    maps = unproject(view, texels, matte, cover)
+    maps = unproject(view, texels, matte, cover, zones.bare)
     texture = fill_texture(view, texels, maps, matte, cover, zones)
     shell = build_shell(view, matte, cover, zones)
     return Look(

@@ -20,7 +20,7 @@ _SPARSITY = 2.0
 _FACTORS = (
     (("jawLeft", "jawRight", "mouthLeft", "mouthRight"), 4.0),  # faces are seldom awry; a slightly wrong yaw looks so
     (("noseSneer", "mouthDimple", "mouthRoll", "mouthShrug", "mouthStretch", "mouthPress", "eyeWide", "eyeBlink"), 2.0),
-    (("jawOpen",), 0.5),
+    (("mouthLowerDown",), 0.3),
     (("mouthSmile",), 0.25),  # the face of most photos; else mouth breadth, an identity, takes part of it
 )
 """How much rarer or commoner than others channels are, as factors of sparsity and ridge."""
@@ -33,7 +33,7 @@ _ANTAGONISTS = (
     ("eyeBlink", "eyeWide"), ("browDown", "browOuterUp"), ("mouthSmile", "mouthFrown"), ("mouthPucker", "mouthStretch"),
     ("mouthPucker", "mouthSmile"), ("mouthFunnel", "mouthSmile"), ("mouthRollLower", "mouthLowerDown"),
     ("mouthRollUpper", "mouthUpperUp"), ("mouthPress", "mouthLowerDown"), ("mouthPress", "jawOpen"),
-    ("mouthShrugLower", "jawOpen"),
+    ("mouthShrugLower", "jawOpen"), ("mouthPucker", "mouthLowerDown"), ("mouthFunnel", "mouthLowerDown"),
 )  # fmt: skip
 _JAW_OPEN, _MOUTH_CLOSE = ARKIT_NAMES.index("jawOpen"), ARKIT_NAMES.index("mouthClose")
 

@@ -18,6 +18,7 @@ from .detect import check_box, check_photo, choose_face, find_faces
 from .errors import PhotoError
 from .fit import check_landmarks, solve
 from .landmarks import find_landmarks
+from .opening import hidden_lips
 
 CROP_SIZE = 512
 _CROWN = 1.75
@@ -27,6 +28,8 @@ _FILL = 0.575
 _HEADROOM = 0.12
 _DOUBT = 0.06
 """Landmarks so doubtful are not used even in a box that the user insists on; the detector asks for less."""
+_OPENINGS = 2
+"""Times that the fit is repeated with the lips' hidden part allowed for."""
 _WIDEST = 0.95
 """Chin to brows over the jaw's width: a face that looks up or down is measured by its width instead."""
 
@@ -98,7 +101,13 @@ def _fit_landmarks(image: NDArray[np.uint8], points: Tensor, spread: Tensor | No
     scale = CROP_SIZE / side
     crop, valid = cut_square(image, square)
     placed = (points - points.new_tensor([left, top])) * scale
-    solution = solve(placed, template, size=CROP_SIZE, spread=None if spread is None else spread * scale)
+    spread = None if spread is None else spread * scale
+    solution = solve(placed, template, size=CROP_SIZE, spread=spread)
+    for _ in range(_OPENINGS):
+        hidden = hidden_lips(placed, template, solution, CROP_SIZE)
+        if not hidden.any():
+            break
+        solution = solve(placed - hidden, template, size=CROP_SIZE, spread=spread)
     return HeadFit(
         identity=solution.identity,
         expression=solution.expression,

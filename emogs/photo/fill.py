@@ -30,7 +30,9 @@ from .zones import Zones
 
 DARKEST = 0.02
 """Floor of colours before their logarithm."""
-DEEPEST = 0.55
+LIP_MISS = 3.0
+"""Cells of the buffers beside the opening of the mouth in which the photo may show teeth where the mesh has lips."""
+DEEPEST = 0.35
 """Log brightness below the skin's middle that the template may paint: photos show nostrils softer than it does."""
 STIFFNESS = 0.05
 """Of the membrane against the texels seen: small, so that it passes close to them."""
@@ -113,8 +115,20 @@ class _Filler:
         # without colours lips are told from teeth by being darker than the skin
         lip = smoothstep(1.0, 0.9, light) if self.colourless else smoothstep(0.35, 0.85, lab[:, 1] / max(skin[1], 4))
         lip = lip * smoothstep(0.25, 0.5, light)
-        pale = lips * self.is_part("skin")[:, None] * (1 - lip[:, None])
+        pale = lips * self._beside_opening() * self.is_part("skin")[:, None] * (1 - lip[:, None])
         self.visibility, self.mirror_visibility = self.visibility * (1 - pale), self.mirror_visibility * (1 - lips)
+
+    def _beside_opening(self) -> Array:
+        """[M, 1] 1 beside the open mouth, where lips may have missed; 0 farther off, where pale lips shine."""
+        front = self.view.front
+        skin = self.view.template.part_names.index("skin")
+        inside = front.hit & (self.view.template.face_part.numpy()[front.face.clip(0)] != skin)
+        lips = self.view.project(self.view.camera_vertices[self.view.template.landmarks[48:60].numpy()])
+        outline = np.round(lips * (GRID / self.view.size)).astype(np.int32)
+        opening = inside & (cv2.fillPoly(np.zeros((GRID, GRID), np.uint8), [outline], 1) > 0)
+        if not opening.any():
+            return np.ones((len(self.part), 1), np.float32)
+        return smoothstep(LIP_MISS, 0.5 * LIP_MISS, self._look_up(inside_distance(~opening)))[:, None]
 
     def hair_colour(self) -> Array | None:
         """[3] the middle of the hair's colours, None without hair."""
@@ -138,6 +152,8 @@ class _Filler:
         smooth = self._membrane(ratio, known * (1 - hairless))  # bare skin says nothing of how bright hair is
         filled = smooth + self._faded((ratio - smooth) * skin, known * skin)
         filled = np.where(skin, filled, np.clip(smooth, -0.7, 0.5))
+        if self._teeth_colour() is not None:
+            filled = np.where(self._teeth(), 0, filled)  # the few teeth seen beside lips are tinged by them
         return np.exp(base + ratio * known + np.where(eye, 0, filled) * (1 - known)).astype(np.float32)
 
     def _base(self) -> Array:
@@ -149,12 +165,17 @@ class _Filler:
         hair = self.hair_colour()
         if hair is not None:
             base = base * (1 - self.scalp * skin) + _log(hair) * self.scalp * skin
-        teeth = np.any([self.is_part(name) for name in ("teeth", "teeth_upper", "teeth_lower")], axis=0)[:, None]
-        seen = self._teeth_colour()
+        teeth, seen = self._teeth(), self._teeth_colour()
+        shade = np.where(skin, self.open, np.where(teeth, 0.8, self._mouth_shade()))
+        base = base + np.log(shade) + self._light(np.log(self.albedo) + self.gain)
         if seen is not None and teeth.any():
-            base = np.where(teeth, base + _log(seen) - np.percentile(base[teeth[:, 0]], 80, axis=0), base)
-        shade = np.where(skin, self.open, np.where(teeth, 1.0 if seen is not None else 0.8, self._mouth_shade()))
-        return base + np.log(shade) + self._light(np.log(self.albedo) + self.gain)
+            shading = painted.mean(1, keepdims=True) + np.log(self._mouth_shade())  # the template's, without its tint
+            base = np.where(teeth, _log(seen) + shading - np.percentile(shading[teeth], 80), base)  # front teeth
+        return base
+
+    def _teeth(self) -> NDArray[np.bool_]:
+        """[M, 1]"""
+        return np.any([self.is_part(name) for name in ("teeth", "teeth_upper", "teeth_lower")], axis=0)[:, None]
 
     def _teeth_colour(self) -> Array | None:
         """[3] colour of the bright and pale pixels between the lips, None if there are none."""

@@ -25,6 +25,9 @@ BEHIND = 0.0015
 """Metres by which something must lie in front of a texel to hide it."""
 STEEP = 3.5
 """Depth between neighbouring cells, in cell widths, that makes a silhouette rather than a slope."""
+FOLD = 0.03
+"""Metres of depth up to which a step within the bare face is a fold, the nose before the cheek or the lip: both sides
+are skin, and a misfit paints skin on skin. A fill would be another nose than the one in the photo."""
 MIRROR_TOLERANCE = 0.004
 """Metres by which a texel's mirror image may miss its mirrored position."""
 
@@ -46,7 +49,7 @@ class PhotoMaps:
         return torch.cat(maps, -1).permute(2, 0, 1).contiguous()
 
 
-def unproject(view: HeadView, texels: TexelMap, matte: Matte, cover: Cover) -> PhotoMaps:
+def unproject(view: HeadView, texels: TexelMap, matte: Matte, cover: Cover, bare: Array) -> PhotoMaps:
     """Looks every texel up in the photo.
 
     Args:
@@ -54,6 +57,7 @@ def unproject(view: HeadView, texels: TexelMap, matte: Matte, cover: Cover) -> P
         texels: the template's texture map.
         matte: alpha and colours of the person at the crop's size.
         cover: what hides the skin without being part of the mesh.
+        bare: [V] `Zones.bare`, the middle of the face.
     """
     faces = view.template.faces
     point = texels.interpolate(faces, view.vertices).numpy()
@@ -61,13 +65,16 @@ def unproject(view: HeadView, texels: TexelMap, matte: Matte, cover: Cover) -> P
     camera_point = view.to_camera(point)
     pixel = view.project(camera_point)
     colour = _prefiltered(matte.foreground, pixel, texels)
-    visible = visible_texels(view, camera_point, view.to_camera(point + normal) - camera_point)
+    within = texels.interpolate(faces, torch.from_numpy(bare)[:, None]).numpy()[:, 0]
+    visible = visible_texels(view, camera_point, view.to_camera(point + normal) - camera_point, within)
     cell = pixel * (GRID / view.size)
     outside = view.template.face_part[texels.face].numpy() == view.template.part_names.index("skin")
-    near, far = _silhouettes(view)
+    near, far = _silhouettes(view, bare)
+    trusted = _trusted_pixels(matte, cover) * clear_of(near, 0, 1.5) * clear_of(far, 0.5, 2.5)
+    near, far = _silhouettes(view, np.zeros_like(bare))
     visible *= np.where(
         outside,
-        sample(_trusted_pixels(matte, cover) * clear_of(near, 0, 1.5) * clear_of(far, 0.5, 2.5), cell),
+        sample(trusted, cell),
         sample(clear_of(near, 0, 1) * clear_of(far, 0, 1.5), cell),  # a slit between lids or lips has no room for more
     )
     visible *= ((pixel >= 0) & (pixel <= view.size)).all(-1)
@@ -77,14 +84,18 @@ def unproject(view: HeadView, texels: TexelMap, matte: Matte, cover: Cover) -> P
     return PhotoMaps(*image.split([3, 1, 3, 3, 1], -1))
 
 
-def visible_texels(view: HeadView, camera_point: Array, camera_normal: Array) -> Array:
-    """[M] how well the camera sees surface points [M, 3]: 0 if hidden or edge-on, 1 if it looks onto them."""
+def visible_texels(view: HeadView, camera_point: Array, camera_normal: Array, bare: Array) -> Array:
+    """[M] how well the camera sees surface points [M, 3]: 0 if hidden or edge-on, 1 if it looks onto them.
+
+    In the bare face [M] it may look at a surface almost edge-on: the wings of the nose lie beside skin alone.
+    """
     distance = np.linalg.norm(camera_point, axis=1, keepdims=True)
     direction = camera_point / distance
     found = view.first_hits(np.zeros_like(camera_point), direction)
     hidden = (found["primID"] >= 0) & (found["tfar"] < distance[:, 0] - BEHIND)
     facing = -(camera_normal * direction).sum(1) / np.maximum(np.linalg.norm(camera_normal, axis=1), 1e-9)
-    return smoothstep(0.12, 0.45, facing) * ~hidden
+    strict, lenient = smoothstep(0.12, 0.45, facing), smoothstep(0.02, 0.15, facing)
+    return (strict + (lenient - strict) * bare) * ~hidden
 
 
 def _trusted_pixels(matte: Matte, cover: Cover) -> Array:
@@ -99,14 +110,18 @@ def clear_of(mask: Mask, low: float, high: float) -> Array:
     return smoothstep(low, high, inside_distance(~mask))
 
 
-def _silhouettes(view: HeadView) -> tuple[Mask, Mask]:
-    """Cells [GRID, GRID] on the near and on the far side of a step in depth."""
+def _silhouettes(view: HeadView, bare: Array) -> tuple[Mask, Mask]:
+    """Cells [GRID, GRID] on the near and on the far side of a step in depth, folds of the face excepted."""
     depth = np.where(view.front.hit, view.front.depth, 1e3)
     step = STEEP * depth * (view.size / GRID) / float(view.K[0, 0])
+    part = np.where(view.front.hit, view.template.face_part.numpy()[view.front.face.clip(0)], -1)
+    eyes = [k for k, name in enumerate(view.template.part_names) if name.startswith("eye")]
+    face = view.front.hit & ~np.isin(part, eyes) & (view.front.paint(view.faces, bare) > 0.5)
     near, far = np.zeros(depth.shape, bool), np.zeros(depth.shape, bool)
     for axis in (0, 1):
         jump = np.diff(depth, axis=axis)
         limit = np.minimum(*(np.delete(step, end, axis) for end in (0, -1)))
+        limit = np.where(np.logical_and(*(np.delete(face, end, axis) for end in (0, -1))), FOLD, limit)
         first = [slice(None)] * 2
         first[axis] = slice(None, -1)
         second = [slice(None)] * 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,8 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..head.template import HeadTemplate
-from .face import HeadFit
 from .images import Array
+
+if TYPE_CHECKING:
+    from .face import HeadFit
 
 GRID = 256
 """Cells along a side of the buffers."""

@@ -81,7 +81,7 @@ def test_a_meaningless_photo_gives_a_plain_head(level: float) -> None:
     found = look(torch.full((SIZE, SIZE, 3), level), head_view(), texels())
     for image in (found.texture, found.opacity, found.matte, found.foreground, found.maps.stack()):
         assert torch.isfinite(image).all()
-        assert image.amin() >= -1 and image.amax() <= 1
+        assert image.abs().amax() <= 1 + 1e-6  # normals are rounded
 
 
 def test_looking_checks_its_crop() -> None:
