@@ -136,7 +136,7 @@ class AvatarPage:
 
     def _add_choices(self) -> None:
         gui = self.server.gui
-        self.preset = gui.add_dropdown("preset", ("neutral", *EMOTIONS, *default_tables().compounds))
+        self.preset: Any = gui.add_dropdown("preset", ("neutral", *EMOTIONS, *default_tables().compounds))
         self.preset.on_update(lambda _: self.set_emotion(parse_emotion(self.preset.value)))
         self.own = self._slider("photo's own expression", 0.0, 1.0)
         self.turn = gui.add_slider("turn head", -40.0, 40.0, 1.0, 0.0)
