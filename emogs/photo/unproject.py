@@ -70,7 +70,11 @@ def unproject(view: HeadView, texels: TexelMap, matte: Matte, cover: Cover, bare
     cell = pixel * (GRID / view.size)
     outside = view.template.face_part[texels.face].numpy() == view.template.part_names.index("skin")
     near, far = _silhouettes(view, bare)
-    trusted = _trusted_pixels(matte, cover) * clear_of(near, 0, 1.5) * clear_of(far, 0.5, 2.5)
+    trusted = (
+        _trusted_pixels(matte, cover, view.front.paint(view.faces, bare))
+        * clear_of(near, 0, 1.5)
+        * clear_of(far, 0.5, 2.5)
+    )
     near, far = _silhouettes(view, np.zeros_like(bare))
     visible *= np.where(
         outside,
@@ -98,10 +102,14 @@ def visible_texels(view: HeadView, camera_point: Array, camera_normal: Array, ba
     return (strict + (lenient - strict) * bare) * ~hidden
 
 
-def _trusted_pixels(matte: Matte, cover: Cover) -> Array:
-    """[GRID, GRID] in [0, 1]: inside the person and not under hair."""
+def _trusted_pixels(matte: Matte, cover: Cover, bare: Array) -> Array:
+    """[GRID, GRID] in [0, 1]: inside the person and not under hair.
+
+    A margin beside hair may hold strands, except in the bare face, where a gap would open in a fringe that reaches it.
+    """
     inside = clear_of(resize(matte.alpha, GRID) <= 0.9, 0.5, 3.5)
-    covered = cv2.dilate(cover.over_skin, np.ones((7, 7), np.uint8))
+    covered = cover.over_skin
+    covered = covered + (cv2.dilate(covered, np.ones((7, 7), np.uint8)) - covered) * (1 - bare)
     return inside * (1 - smoothstep(0.05, 0.4, covered))
 
 
