@@ -18,10 +18,10 @@ from .posing import rotate
 
 OVERLAP = 0.9
 """Standard deviation of a disc in texel spacings. 0.75 closes the surface at rest, but a smile pulls slits into it."""
-LIP_OVERLAP = 0.5
-"""The same where the lips meet: wider discs would hang over the teeth and halve a smile. Behind them is the mouth."""
-LIP_REACH = 0.004
-"""Metres from the line on which the lips meet over which the one becomes the other."""
+RIM_OVERLAP = 0.65
+"""The same at the rims of lips and lids: wider discs would hang over teeth and eyes and halve a smile."""
+RIM_REACH = 0.004
+"""Metres from a rim over which the one becomes the other."""
 FLATNESS = 0.1
 """Thickness of a disc relative to the smaller of its axes."""
 AXES = (1e-4, 4e-3)
@@ -55,7 +55,7 @@ def texel_surface(template: HeadTemplate, texels: TexelMap, person: Tensor) -> S
     first, second = u[..., 0], u[..., 1]
     axes = torch.stack([first, second, torch.linalg.cross(first, second)], -1)
     points = texels.interpolate(template.faces, person)
-    overlap = OVERLAP + (LIP_OVERLAP - OVERLAP) * _beside_lips(template, person, points)[:, None]
+    overlap = OVERLAP + (RIM_OVERLAP - OVERLAP) * _at_rims(template, person, points)[:, None]
     sides = (overlap * extent).clamp(*AXES)
     scales = torch.cat([sides, FLATNESS * sides[:, 1:]], 1)
     quats = roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(axes))
@@ -73,12 +73,12 @@ def bind(
     return Surface(points - centroids, quats, scales, face.int())
 
 
-def _beside_lips(template: HeadTemplate, person: Tensor, points: Tensor) -> Tensor:
-    """[N] 1 at points [N, 3] on the line where the lips meet, 0 from LIP_REACH on."""
-    inner = person[template.landmarks[60:68]]
+def _at_rims(template: HeadTemplate, person: Tensor, points: Tensor) -> Tensor:
+    """[N] 1 at points [N, 3] on the line where lips or lids meet, 0 from RIM_REACH on."""
     share = torch.linspace(0, 1, 9)[:-1, None, None]
-    line = (inner * (1 - share) + inner.roll(-1, 0) * share).reshape(-1, 3)
-    return (1 - torch.cdist(points, line).amin(1) / LIP_REACH).clamp_min(0)
+    rims = [person[template.landmarks[first:last]] for first, last in ((36, 42), (42, 48), (60, 68))]
+    lines = torch.cat([(rim * (1 - share) + rim.roll(-1, 0) * share).reshape(-1, 3) for rim in rims])
+    return (1 - torch.cdist(points, lines).amin(1) / RIM_REACH).clamp_min(0)
 
 
 def _texel_tangents(template: HeadTemplate, texels: TexelMap, person: Tensor) -> Tensor:

@@ -11,10 +11,11 @@ from emogs.model import PhotoAvatar, avatar_from_photo
 from emogs.photo.fit import Solution
 from emogs.photo.opening import hidden_lips
 
-REGIONS = {"face": (range(27), 0), "nose": (range(29, 36), 10), "mouth": (range(48, 60), 5)}
+REGIONS = {"face": (range(27), 0), "nose": (range(29, 36), 10), "mouth": (range(48, 60), 5), "eye": (range(42, 48), 7)}
 """Landmarks whose hull a region is, and by how many pixels it is grown."""
-BOUNDS = {"face": 9.0, "nose": 7.5, "mouth": 13.0}
-"""Mean absolute errors in levels of 255: a little above 8.7, 6.5 and 12.0 as measured."""
+BOUNDS = {"face": 8.7, "nose": 7.0, "mouth": 12.8, "eye": 15.8}
+"""Mean absolute errors in levels of 255, a little above what was measured; before it was looked after, 9.3, 9.5, 14.1
+and 15.6 for both eyes."""
 
 
 @pytest.fixture(scope="module")
