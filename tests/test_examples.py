@@ -1,4 +1,4 @@
-"""Every example runs as it stands and writes only into the folder it is started in."""
+"""Every example runs as it stands, from any folder."""
 
 import os
 import subprocess

@@ -28,6 +28,14 @@ void plain_colors(const ProjectForward<T>& p, Rows rows, Block block, T* out) {
   if (p.emotion) add_components(p, p.basis_colors, rows.emotion, block, p.channels, out);
 }
 
+/// One channel [S] (stride 3) of a Gaussian's harmonics in the direction of `basis`; `shift` is added to the first.
+template <class T>
+T harmonic_sum(const ShBasis<T>& basis, const T* stored, int64_t harmonics, T shift) {
+  T sum = basis.value[0] * (stored[0] + shift);
+  for (int64_t s = 1; s < harmonics; s++) sum += basis.value[s] * stored[3 * s];
+  return sum;
+}
+
 /// Harmonics summed in the direction of one camera; `shift` is the emotion's change of the first coefficient.
 template <class T>
 void sh_color(const ProjectForward<T>& p, Rows rows, const Camera<T>& camera, Vec3<T> mean, int64_t i, const T* shift,
@@ -35,8 +43,7 @@ void sh_color(const ProjectForward<T>& p, Rows rows, const Camera<T>& camera, Ve
   const ShBasis<T> basis = sh_basis(normalize(view_vector(p, rows, camera, mean, i)), harmonic_degree(p.harmonics));
   const T* stored = p.colors + (rows.gaussian * p.count + i) * p.harmonics * 3;
   for (int channel = 0; channel < 3; channel++) {
-    T sum = basis.value[0] * (stored[channel] + shift[channel]);
-    for (int64_t s = 1; s < p.harmonics; s++) sum += basis.value[s] * stored[3 * s + channel];
+    const T sum = harmonic_sum(basis, stored + channel, p.harmonics, shift[channel]);
     out[channel] = is_finite(sum) ? sh_colour(sum) : sum;
   }
 }
@@ -114,8 +121,7 @@ ShGrad<T> sh_color_backward(const ProjectBackward<T>& p, Rows rows, const Camera
   const T* stored = p.colors + at;
   ShBasis<T> grad_basis = {};
   for (int channel = 0; channel < 3; channel++) {
-    T sum = basis.value[0] * (stored[channel] + shift[channel]);
-    for (int64_t s = 1; s < p.harmonics; s++) sum += basis.value[s] * stored[3 * s + channel];
+    const T sum = harmonic_sum(basis, stored + channel, p.harmonics, shift[channel]);
     const T grad = sh_colour(sum) > T(0) ? grad_color[channel] : T(0);
     grad_shift[channel] += grad * basis.value[0];
     for (int64_t s = 1; s < p.harmonics; s++) grad_basis.value[s] += grad * stored[3 * s + channel];

@@ -13,8 +13,8 @@ import numpy as np
 from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 
+from emogs.head.mesh import vertex_normals
 from emogs.head.template import HeadTemplate
-from emogs.photo.contour import vertex_normals
 
 FIELDS = ("x", "y", "z", "lip", "eye", "brow_along", "brow_above", "iris", "occlusion")
 """Metres, except `brow_along` (0 inner end, 1 outer end) and `occlusion` (1 where the whole sky is seen)."""

@@ -20,8 +20,9 @@ from embreex.mesh_construction import TriangleMesh
 from emogs.data.face_paint import Painter
 from emogs.data.face_props import CLOTH, HAIR, HairGrid, Prop, clothes, glasses
 from emogs.data.face_surface import FIELDS, survey
+from emogs.head.mesh import vertex_normals
 from emogs.head.template import ARKIT_NAMES, HeadTemplate
-from emogs.photo.contour import JAW_POINTS, jaw_contour, vertex_normals
+from emogs.photo.contour import JAW_POINTS, jaw_contour
 
 _BACKDROPS = ("coffee", "chelsea", "rocket", "hubble_deep_field", "grass", "gravel", "brick", "retina", "camera")
 _SUPERSAMPLE = 1.5

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from emogs.head.mesh import vertex_normals
 from emogs.head.template import HeadTemplate
 
 JAW_POINTS = 17
@@ -67,13 +68,3 @@ def outermost(vertices: Tensor, centre: Tensor, directions: Tensor) -> Tensor:
         outer = radius[nearest] >= 0.95 * radius[nearest].amax(1, keepdim=True)
         found.append(nearest.gather(1, outer.int().argmax(1, keepdim=True))[:, 0])
     return torch.cat(found)
-
-
-def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
-    """Area-weighted unit normals [V, 3] of a mesh with vertices [V, 3] and faces [F, 3]."""
-    a, b, c = vertices[faces].unbind(1)
-    normal = torch.linalg.cross(b - a, c - a)
-    total = torch.zeros_like(vertices)
-    for corner in faces.unbind(1):
-        total.index_add_(0, corner, normal)
-    return torch.nn.functional.normalize(total, dim=1)

@@ -45,9 +45,9 @@ WEIGHTS = Path(__file__).parent / "weights" / "landmarks.safetensors"
 
 _JITTER = ((0.0, 0.0, 1.0), *((x, y, s) for x in (-0.04, 0.04) for y in (-0.04, 0.04) for s in (0.93, 1.07)))
 _ROUNDS = (_JITTER[:1], _JITTER[:1], _JITTER)
+"""Shifts (shares of the side) and zooms of the crops looked at in turn; each is looked at mirrored too."""
 _SCAN_SCALES, _SCAN_STEP, _SCAN_STRIDE, _SCAN_BEST = 5, 1.4, 0.2, 6
 _CROP_PER_WIDTH, _MIDDLE_OF_BOX = 1.35, 0.69  # a Haar box ends above the chin
-"""Shifts (shares of the side) and zooms of the crops looked at in turn; each is looked at mirrored too."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import numpy as np
 from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 
+from ..head.mesh import vertex_normals
 from ..head.template import HeadTemplate
 from .images import Array
-from .view import vertex_normals
 
 DIRECTIONS = 32
 REACH = 0.05
@@ -20,7 +20,7 @@ LIFT = 0.0005
 def openness(template: HeadTemplate) -> Array:
     """[V] share of the light of an even sky that reaches a vertex past what is near it (0.1 s)."""
     vertices, faces = template.vertices.numpy(), template.faces.numpy()
-    normals = vertex_normals(vertices, faces)
+    normals = vertex_normals(template.vertices, template.faces).numpy()
     scene = rtcore_scene.EmbreeScene()
     TriangleMesh(scene, vertices, faces.astype(np.int32))
     directions = normals[:, None] * 1.001 + _sphere(DIRECTIONS)  # cosine-weighted, by Malley's method in space

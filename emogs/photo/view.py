@@ -18,6 +18,7 @@ from embreex.mesh_construction import TriangleMesh
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..head.mesh import vertex_normals
 from ..head.template import HeadTemplate
 from .images import Array
 
@@ -90,7 +91,7 @@ class HeadView:
     @cached_property
     def normals(self) -> Array:
         """[V, 3] unit vertex normals of the photographed mesh in head space."""
-        return vertex_normals(self.vertices.numpy(), self.faces)
+        return vertex_normals(self.vertices, self.template.faces).numpy()
 
     @cached_property
     def front(self) -> Buffer:
@@ -147,13 +148,3 @@ class HeadView:
         u, v = found["u"].reshape(GRID, GRID), found["v"].reshape(GRID, GRID)
         distance = np.where(face >= 0, depth(found["tfar"].reshape(GRID, GRID)), np.inf)
         return Buffer(face, np.stack([1 - u - v, u, v], -1).astype(np.float32), distance.astype(np.float32))
-
-
-def vertex_normals(vertices: Array, faces: NDArray[np.int64]) -> Array:
-    """Area-weighted unit normals [V, 3]."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    normal = np.cross(b - a, c - a)
-    total = torch.zeros(len(vertices), 3)
-    for k in range(3):
-        total.index_add_(0, torch.from_numpy(faces[:, k]), torch.from_numpy(normal.astype(np.float32)))
-    return torch.nn.functional.normalize(total, dim=1).numpy()
