@@ -101,10 +101,14 @@ class Avatar:
 
     def posed(self, emotion: Tensor | str | None = None, articulation: Tensor | None = None) -> Gaussians:
         """The Gaussians themselves in head space, for one emotion: what a file of splats holds."""
+        code = as_codes(emotion)
+        frames = self.frames(code, articulation)
+        if len(frames) != 1:
+            raise ValueError(f"emotion, articulation: a cloud of splats shows one face, got a batch of {len(frames)}")
         local = self.gaussians
         if self.baked:
-            local = modulate(local, self.baked.basis, self.baked.mix(as_codes(emotion))[0])
-        return carry(local, self.frames(emotion, articulation)[0, self.binding.long()])
+            local = modulate(local, self.baked.basis, self.baked.mix(code)[0])
+        return carry(local, frames[0, self.binding.long()])
 
     def orbit(self, yaw: Tensor | float = 0.0, pitch: float | None = None, size: int = 512) -> Cameras:
         """Cameras around the upright head, `size` pixels square.

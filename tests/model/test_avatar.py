@@ -40,6 +40,11 @@ def test_the_splats_of_a_file_draw_what_the_avatar_draws(avatar):
     assert (picture - splats).abs().max() < 0.05
 
 
+def test_splats_of_several_faces_at_once_are_refused(avatar):
+    with pytest.raises(ValueError, match="one face, got a batch of 2"):
+        avatar.posed(torch.stack([MIX, MIX]))
+
+
 def test_the_surface_has_no_holes(avatar):
     alphas = avatar.render(avatar.orbit(torch.tensor([-60.0, 0.0, 60.0]), size=128)).alphas[0, ..., 0]
     for view in alphas:
