@@ -17,7 +17,7 @@ from emogs.ops.checks import Arguments
 from emogs.ops.project import Splats, make_scene
 from emogs.ops.raster import rasterize_scene
 from emogs.ops.settings import RasterSettings
-from emogs.ops.tiles import Tiles
+from emogs.ops.tiles import Tiles, expand_tile_mask, tile_shape
 
 __all__ = ["RasterSettings", "Rendering", "rasterize"]
 
@@ -29,7 +29,7 @@ class RasterInfo:
     splats: Splats
     """The splats of every camera, with the counts of those that were culled."""
     tiles: Tiles
-    """Which splats reached which tiles."""
+    """Which splats reached which tiles; `tiles.counts` [..., C, TH, TW] says how many."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ def rasterize(
     basis: EmotionBasis | None = None,
     rig: Rig | None = None,
     background: Tensor | None = None,
+    tile_mask: Tensor | None = None,
     settings: RasterSettings = RasterSettings(),
 ) -> Rendering:
     """Renders Gaussians, under an emotion and carried by a rig, with every camera.
@@ -69,6 +70,8 @@ def rasterize(
         basis: K components over the N Gaussians; without an emotion it does nothing.
         rig: the faces that carry the Gaussians; means are then in face coordinates.
         background: [..., C, D] broadcast, seen through what is left of the transmittance; black if None.
+        tile_mask: [..., C, TH, TW] bool broadcast, TH = ceil(height / 16), TW = ceil(width / 16): where it is False, that tile
+            of 16x16 pixels shows the background alone, with alpha and depth 0, and costs next to nothing.
         settings: see `RasterSettings`.
     Returns:
         `Rendering`; Gaussians with infinities or NaN are left out and counted in `info.splats.non_finite`.
@@ -85,9 +88,12 @@ def rasterize(
     >>> emogs.rasterize(cloud, camera, emotion=torch.tensor([[0.0], [0.5]]), basis=darker).colors[:, 0, 24, 32, 0]
     tensor([0.9990, 0.4995])
     """
-    scene = make_scene("rasterize", gaussians, cameras, emotion, basis, rig)
-    background = expand_background(Arguments("rasterize"), background, scene.images, scene.colors)
-    out = rasterize_scene(scene, background, settings)
+    arguments = Arguments("rasterize")
+    scene = make_scene(arguments, gaussians, cameras, emotion, basis, rig)
+    background = expand_background(arguments, background, scene.images, scene.colors)
+    tile_grid = tile_shape(scene.images, scene.width, scene.height)
+    tile_mask = expand_tile_mask(arguments, tile_mask, tile_grid)
+    out = rasterize_scene(scene, background, tile_mask, settings)
     colors, alphas, depths, records, splat_colors, outside, non_finite, offsets, ids, _, _ = out
-    info = RasterInfo(Splats(records, splat_colors, outside, non_finite), Tiles(offsets, ids))
+    info = RasterInfo(Splats(records, splat_colors, outside, non_finite), Tiles(offsets, ids, tile_grid))
     return Rendering(colors, alphas, finish_depth(depths, alphas, settings), info)

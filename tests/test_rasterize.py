@@ -286,6 +286,26 @@ def test_depth_modes():
     assert torch.equal(modes["none"].colors, modes["expected"].colors)
 
 
+@pytest.mark.parametrize("lead", [(), (2,), (2, 1), (2, 2)])
+def test_a_masked_tile_shows_the_background(lead):
+    scene = random_scene(30, size=(37, 29))
+    mask = torch.rand(*lead, 2, 3, generator=torch.Generator().manual_seed(1)) < 0.5
+    shown = mask.expand(2, 2, 2, 3).repeat_interleave(16, -2).repeat_interleave(16, -1)[..., :29, :37, None]
+    tensors = leaves(scene)
+    gaussians, cameras, options = from_leaves(scene, tensors)
+    whole = emogs.rasterize(gaussians, cameras, **options)
+    out = emogs.rasterize(gaussians, cameras, **options, tile_mask=mask)
+    assert torch.equal(out.colors, torch.where(shown, whole.colors, scene.background))
+    assert torch.equal(out.alphas, torch.where(shown, whole.alphas, 0))
+    assert torch.equal(out.depths, torch.where(shown, whole.depths, 0))
+    assert torch.equal(out.info.tiles.counts, torch.where(mask, whole.info.tiles.counts, 0))
+    ours = torch.autograd.grad(out.colors.square().sum(), tensors.values(), retain_graph=True)
+    theirs = torch.autograd.grad(torch.where(shown, whole.colors, scene.background).square().sum(), tensors.values())
+    for name, a, b in zip(tensors, ours, theirs, strict=True):
+        if name != "background":  # which then has a second way into the loss
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9 * b.abs().max().item())
+
+
 def test_non_contiguous_inputs():
     scene = random_scene(20)
     strided = {name: getattr(scene.gaussians, name).repeat_interleave(2, 0)[::2] for name in (*FIELDS, "colors")}
@@ -312,18 +332,23 @@ def test_operation_is_sound():
         9,
         7,
         background,
+        torch.tensor([[[[True]], [[False]]]]).expand(2, 2, 1, 1),
         *settings,
         True,
     )
     torch.library.opcheck(torch.ops.emogs.rasterize, everything)
-    torch.library.opcheck(torch.ops.emogs.rasterize, (*gaussians, *[None] * 8, False, 9, 7, None, *settings, False))
+    torch.library.opcheck(
+        torch.ops.emogs.rasterize, (*gaussians, *[None] * 8, False, 9, 7, None, None, *settings, False)
+    )
 
 
 def test_compiles():
     scene = random_scene(4, size=(9, 7))
+    mask = torch.ones(1, 1, dtype=torch.bool)
 
     def loss(emotion):
-        return emogs.rasterize(scene.gaussians, scene.cameras, emotion=emotion, basis=scene.basis).colors.sum()
+        out = emogs.rasterize(scene.gaussians, scene.cameras, emotion=emotion, basis=scene.basis, tile_mask=mask)
+        return out.colors.sum() + out.info.tiles.counts.sum()
 
     emotion = scene.emotion.clone().requires_grad_()
     (expected,) = torch.autograd.grad(loss(emotion), emotion)
@@ -425,6 +450,16 @@ def refusals():
         "background",
         lambda: emogs.rasterize(g, c, background=torch.zeros(2).double()),
         r"background must be \[..., D=3\], got \[2\]",
+    )
+    yield (
+        "tile mask type",
+        lambda: emogs.rasterize(g, c, tile_mask=torch.ones(2, 2)),
+        "rasterize: tile_mask must be bool, got float32",
+    )
+    yield (
+        "tile mask device",
+        lambda: emogs.rasterize(g, c, tile_mask=torch.ones(2, 2, dtype=torch.bool, device="meta")),
+        "tile_mask must be on cpu like gaussians.means, got meta",
     )
     for name, value in {
         "alpha_cut": 0.0,

@@ -22,6 +22,7 @@ struct IntersectCount : Launch {
   int width, height;
   int64_t chunks;          // S: parts of the depth-sorted splats that are counted and placed on their own
   const T* splats;         // [I, N, 8] math/splat.h's Splat
+  const bool* tile_mask;   // [I, T] or null: tiles that are false stay empty
   int32_t* order;          // [I, N] out: visible splats by depth, then by index; the rest is unset
   int32_t* visible;        // [I] out: how many
   int32_t* chunk_offsets;  // [I, S, T] out: where the next pair of a chunk goes in a tile
@@ -31,8 +32,9 @@ struct IntersectCount : Launch {
   template <class Reader>
   void visit(Reader& field) {
     field("images", images), field("count", count), field("width", width), field("height", height);
-    field("chunks", chunks), field("splats", splats), field("order", order), field("visible", visible);
-    field("chunk_offsets", chunk_offsets), field("tile_offsets", tile_offsets), field("scratch", scratch);
+    field("chunks", chunks), field("splats", splats), field("tile_mask", tile_mask), field("order", order);
+    field("visible", visible), field("chunk_offsets", chunk_offsets), field("tile_offsets", tile_offsets),
+        field("scratch", scratch);
   }
 };
 

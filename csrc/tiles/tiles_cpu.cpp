@@ -112,9 +112,12 @@ template <class T, class Visit>
 void for_each_pair(const IntersectCount<T>& p, int64_t image, int64_t chunk, const Visit& visit) {
   const Splat<T>* splats = splats_of(p, image);
   const int64_t visible = p.visible[image], tiles_x = tiles_along(p.width);
+  const bool* mask = p.tile_mask ? p.tile_mask + image * tiles_x * tiles_along(p.height) : nullptr;
   for (int64_t i = chunk * visible / p.chunks; i < (chunk + 1) * visible / p.chunks; i++) {
     const int32_t id = p.order[image * p.count + i];
-    for_each_tile(splats[id], p.width, p.height, tiles_x, [&](int64_t tile) { visit(id, tile); });
+    for_each_tile(splats[id], p.width, p.height, tiles_x, [&](int64_t tile) {
+      if (!mask || mask[tile]) visit(id, tile);
+    });
   }
 }
 

@@ -14,7 +14,7 @@ from emogs.ops.checks import Arguments
 from emogs.ops.native import _C, launch
 from emogs.ops.project import SPLAT_SIZE, Splats
 from emogs.ops.settings import RasterSettings
-from emogs.ops.tiles import Tiles, tile_count
+from emogs.ops.tiles import Tiles, tile_count, tile_shape
 
 
 def blend_tiles(
@@ -53,6 +53,9 @@ def blend_tiles(
     arguments.check("tiles.ids", tiles.ids, "M", (torch.int32,))
     images = splats.records.shape[:-2]
     arguments.check("tiles.offsets", tiles.offsets, str(images.numel() * tile_count(width, height) + 1), (torch.int64,))
+    shape = tile_shape(images, width, height)
+    if tuple(tiles.shape) != shape:
+        raise arguments.fail("tiles.shape", list(shape), list(tiles.shape))
     _check_indices(arguments, tiles, splats.records.shape[-2])
     background = expand_background(arguments, background, images, splats.colors)
     colors, alphas, depths, _, _ = torch.ops.emogs.blend_tiles(

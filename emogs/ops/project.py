@@ -93,23 +93,22 @@ def project_gaussians(
     >>> project_gaussians(one, camera).means
     tensor([[[32., 32.]]])
     """
-    scene = make_scene("project_gaussians", gaussians, cameras, emotion, basis, rig)
+    scene = make_scene(Arguments("project_gaussians"), gaussians, cameras, emotion, basis, rig)
     return Splats(*torch.ops.emogs.project_gaussians(*scene, settings.projection))
 
 
 def make_scene(
-    function: str,
+    arguments: Arguments,
     gaussians: Gaussians,
     cameras: Cameras,
     emotion: Tensor | None,
     basis: EmotionBasis | None,
     rig: Rig | None,
 ) -> Scene:
-    """Checks that the arguments of `function` fit each other (each was checked alone when made), and lines them up."""
+    """Checks that the arguments of one call fit each other (each was checked alone when made), and lines them up."""
     from emogs.cameras import Cameras  # these modules need emogs.ops.checks, whose package imports this one
     from emogs.gaussians import EmotionBasis, Gaussians, Rig
 
-    arguments = Arguments(function)
     arguments.check_type("gaussians", gaussians, Gaussians)
     arguments.check_type("cameras", cameras, Cameras)
     if basis is not None:
@@ -165,7 +164,7 @@ def make_scene(
     except RuntimeError:
         names = ("gaussians", "cameras", "emotion", "rig")
         sizes = ", ".join(f"{name} {list(batch)}" for name, batch in zip(names, scene.batches, strict=True))
-        raise ValueError(f"{function}: leading sizes must broadcast, got {sizes}") from None
+        raise ValueError(f"{arguments.function}: leading sizes must broadcast, got {sizes}") from None
     return scene
 
 

@@ -13,26 +13,31 @@ from emogs.ops.scene import SCHEMA, Scene
 from emogs.ops.settings import RasterSettings
 
 
-def rasterize_scene(scene: Scene, background: Tensor | None, settings: RasterSettings) -> tuple[Tensor, ...]:
-    """The operation with checked arguments; see its schema for what comes out. `background` is [..., C, D] in full."""
+def rasterize_scene(
+    scene: Scene, background: Tensor | None, tile_mask: Tensor | None, settings: RasterSettings
+) -> tuple[Tensor, ...]:
+    """The operation with checked arguments; see its schema for what comes out.
+
+    `background` is [..., C, D] and `tile_mask` [..., C, TH, TW], both in full.
+    """
     return torch.ops.emogs.rasterize(
-        *scene, background, settings.projection, settings.blending, settings.depth != "none"
+        *scene, background, tile_mask, settings.projection, settings.blending, settings.depth != "none"
     )
 
 
 torch.library.define(
     "emogs::rasterize",
-    f"({SCHEMA}, Tensor? background, float[] projection, float[] blending, bool depth) -> "
+    f"({SCHEMA}, Tensor? background, Tensor? tile_mask, float[] projection, float[] blending, bool depth) -> "
     "(Tensor colors, Tensor alphas, Tensor depths, Tensor records, Tensor splat_colors, Tensor outside, "
     "Tensor non_finite, Tensor offsets, Tensor ids, Tensor transmittances, Tensor last)",
 )
 
 
 def _forward(*args):
-    scene, (background, projection, blending, depth) = args[:18], args[18:]
+    scene, (background, tile_mask, projection, blending, depth) = args[:18], args[18:]
     width, height = scene[16:]
     records, colors, outside, non_finite = torch.ops.emogs.project_gaussians(*scene, projection)
-    offsets, ids = torch.ops.emogs.intersect_tiles(records, width, height)
+    offsets, ids = torch.ops.emogs.intersect_tiles(records, width, height, tile_mask)
     images, alphas, depths, transmittances, last = torch.ops.emogs.blend_tiles(
         records, colors, background, offsets, ids, width, height, blending, depth
     )
@@ -48,7 +53,7 @@ def _save(ctx, inputs, output):
     records, colors, _, _, offsets, ids, transmittances, last = state
     ctx.save_for_backward(*inputs[:15], inputs[18], records, colors, offsets, ids, transmittances, last)
     ctx.frame = inputs[15:18]
-    ctx.projection, ctx.blending, ctx.depth = inputs[19:]
+    ctx.projection, ctx.blending, ctx.depth = inputs[20:]
     ctx.mark_non_differentiable(*state)
     ctx.set_materialize_grads(False)
 
@@ -61,7 +66,7 @@ def _differentiate(ctx, grad_images, grad_alphas, grad_depths, *_):
         transmittances, last, grad_images, grad_alphas, grad_depths,
     )  # fmt: skip
     grads = scene_gradients(ctx, scene, (*ctx.frame, ctx.projection), records, grad_records, grad_colors)
-    return *grads, None if background is None else grad_background, None, None, None
+    return *grads, None if background is None else grad_background, *[None] * 4
 
 
 torch.library.register_autograd("emogs::rasterize", _differentiate, setup_context=_save)

@@ -21,16 +21,35 @@ _CHUNK = 1024  # splats that are worth a thread of their own
 
 @dataclass(frozen=True)
 class Tiles:
-    """Lists of splats, T tiles an image: tile t of image i has `ids[offsets[i T + t] : offsets[i T + t + 1]]`."""
+    """For every tile of every image the splats that can reach it, near to far; C cameras, T = TH TW tiles an image.
+
+    Tile (i, j) holds the pixels [16 i, 16 i + 16) x [16 j, 16 j + 16), rows first. Counting tiles row by row over all images,
+    tile t has `ids[offsets[t] : offsets[t + 1]]`.
+    """
 
     offsets: Tensor
-    """[I T + 1] int64; tiles row by row."""
+    """[... C T + 1] int64, flat: where each tile's list begins, then M."""
     ids: Tensor
     """[M] int32 index of the splat in its image."""
+    shape: torch.Size
+    """The sizes [..., C, TH, TW] of what exists once a tile."""
+
+    @property
+    def counts(self) -> Tensor:
+        """[..., C, TH, TW] int64 lengths of the lists."""
+        return self.offsets.diff().view(self.shape)
 
 
-def intersect_tiles(splats: Splats, width: int, height: int) -> Tiles:
+def intersect_tiles(splats: Splats, width: int, height: int, *, tile_mask: Tensor | None = None) -> Tiles:
     """The second stage of `emogs.rasterize`: which splats reach which tiles, in depth order. Not differentiable.
+
+    Args:
+        splats: of C cameras, from `project_gaussians`.
+        width, height: of the images, pixels.
+        tile_mask: [..., C, TH, TW] bool, broadcast; TH = ceil(height / 16), TW = ceil(width / 16). Tiles where it is
+            False stay empty. None: all are filled.
+    Raises:
+        TypeError, ValueError: an argument does not fit, or there are more than 2^31 pairs of splat and tile.
 
     >>> from emogs import Cameras, Gaussians, look_at, pinhole
     >>> from emogs.ops import project_gaussians
@@ -42,21 +61,41 @@ def intersect_tiles(splats: Splats, width: int, height: int) -> Tiles:
     arguments = Arguments("intersect_tiles")
     arguments.check("splats.records", splats.records, "... N 8")
     arguments.check_size(width, height)
-    return Tiles(*torch.ops.emogs.intersect_tiles(splats.records.detach(), width, height))
+    shape = tile_shape(splats.records.shape[:-2], width, height)
+    tile_mask = expand_tile_mask(arguments, tile_mask, shape)
+    return Tiles(*torch.ops.emogs.intersect_tiles(splats.records.detach(), width, height, tile_mask), shape)
+
+
+def tile_shape(images: torch.Size, width: int, height: int) -> torch.Size:
+    """[..., C, TH, TW] for images [..., C] of this size."""
+    return torch.Size((*images, -(-height // TILE_SIZE), -(-width // TILE_SIZE)))
 
 
 def tile_count(width: int, height: int) -> int:
     """T, the tiles of an image."""
-    return -(-width // TILE_SIZE) * -(-height // TILE_SIZE)
+    return tile_shape(torch.Size(), width, height).numel()
+
+
+def expand_tile_mask(arguments: Arguments, tile_mask: Tensor | None, shape: torch.Size) -> Tensor | None:
+    """A mask [..., TH, TW], checked and expanded to `shape` [..., C, TH, TW]."""
+    if tile_mask is None:
+        return None
+    arguments.sizes["TH"], arguments.sizes["TW"] = shape[-2:]
+    arguments.check("tile_mask", tile_mask, "... TH TW", (torch.bool,))
+    try:
+        return tile_mask.expand(shape)
+    except RuntimeError:
+        raise arguments.fail("tile_mask", f"broadcastable to {list(shape)}", list(tile_mask.shape)) from None
 
 
 torch.library.define(
-    "emogs::intersect_tiles", "(Tensor records, int width, int height) -> (Tensor offsets, Tensor ids)"
+    "emogs::intersect_tiles",
+    "(Tensor records, int width, int height, Tensor? tile_mask) -> (Tensor offsets, Tensor ids)",
 )
 
 
 @torch.library.impl("emogs::intersect_tiles", "cpu")
-def _forward(records, width, height):
+def _forward(records, width, height, tile_mask):
     images, count, tiles = records.shape[:-2].numel(), records.shape[-2], tile_count(width, height)
     where = launch(records)
     threads = where["threads"]
@@ -70,6 +109,7 @@ def _forward(records, width, height):
         "height": height,
         "chunks": chunks,
         "splats": records.contiguous(),
+        "tile_mask": None if tile_mask is None else tile_mask.contiguous(),
         "order": torch.empty((images, count), dtype=torch.int32),
         "visible": torch.empty(images, dtype=torch.int32),
         "chunk_offsets": torch.empty((images, chunks, tiles), dtype=torch.int32),
@@ -87,7 +127,7 @@ def _forward(records, width, height):
 
 
 @torch.library.register_fake("emogs::intersect_tiles")
-def _forward_fake(records, width, height):
+def _forward_fake(records, width, height, tile_mask):
     pairs = torch.library.get_ctx().new_dynamic_size()
     offsets = records.new_empty(records.shape[:-2].numel() * tile_count(width, height) + 1, dtype=torch.int64)
     return offsets, records.new_empty(pairs, dtype=torch.int32)

@@ -82,7 +82,7 @@ def one_pixel(opacities: list[float], **options) -> tuple[torch.Tensor, torch.Te
     records[0, :, 6] = torch.arange(count) + 1.0
     records[0, :, 7] = 1.0
     colors = torch.ones(1, count, 1, dtype=torch.float64, requires_grad=True)
-    tiles = Tiles(torch.tensor([0, count]), torch.arange(count, dtype=torch.int32))
+    tiles = Tiles(torch.tensor([0, count]), torch.arange(count, dtype=torch.int32), torch.Size([1, 1, 1]))
     zeros = torch.zeros(1, dtype=torch.int64)
     out = blend_tiles(Splats(records, colors, zeros, zeros), tiles, 1, 1, settings=RasterSettings(**options))
     out[0].sum().backward()
@@ -137,7 +137,8 @@ def test_strided_arguments():
 
     def gradients(change):
         records, colors = (change(t).requires_grad_() for t in (splats.records.clone(), splats.colors.clone()))
-        lists = Tiles(*(torch.stack([t, t], -1)[:, 0] if change is strided else t for t in (tiles.offsets, tiles.ids)))
+        every_other = [torch.stack([t, t], -1)[:, 0] if change is strided else t for t in (tiles.offsets, tiles.ids)]
+        lists = Tiles(*every_other, tiles.shape)
         out = blend_tiles(Splats(records, colors, splats.outside, splats.non_finite), lists, *SIZE)
         return torch.autograd.grad(out[0].square().sum(), (records, colors))
 
@@ -177,6 +178,7 @@ def test_refusals():
         ((splats, tiles, -21, 18), {}, "width must be an int from 1 to 16384, got -21"),
         ((splats, tiles, 21, 18.0), {}, "height must be an int from 1 to 16384, got 18.0"),
         ((splats, tiles, 16, 18), {}, r"tiles.offsets must be \[5\], got \[9\]"),
+        ((splats, tiles, 16, 50), {}, r"tiles.shape must be \[2, 4, 1\], got \[2, 2, 2\]"),
         (
             (splats, dataclasses.replace(tiles, ids=tiles.ids + 1), *SIZE),
             {},

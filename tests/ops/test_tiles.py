@@ -100,6 +100,22 @@ def test_lists_are_a_subset_of_gsplats():
     assert ours < theirs and len(ours) > 400
 
 
+def test_masked_tiles_stay_empty_and_the_others_stay_as_they_are():
+    scene = random_scene(200, scale=0.3, size=(97, 51), cameras=2, dtype=torch.float32)
+    splats = project_gaussians(scene.gaussians, scene.cameras)
+    whole = intersect_tiles(splats, 97, 51)
+    assert whole.counts.shape == (2, 4, 7) and whole.counts.dtype == torch.int64
+    assert whole.counts.flatten().tolist() == [len(ids) for image in pairs_of(whole, 2, 97, 51) for ids in image]
+    mask = torch.rand(2, 4, 7, generator=torch.Generator().manual_seed(0)) < 0.6
+    for part in (mask, mask[1], mask.mT.contiguous().mT, torch.zeros(1, 1, dtype=torch.bool).expand(4, 7)):
+        full = part.expand(2, 4, 7)
+        expected = [
+            [ids if shown else [] for ids, shown in zip(image, row, strict=True)]
+            for image, row in zip(pairs_of(whole, 2, 97, 51), full.flatten(1).tolist(), strict=True)
+        ]
+        assert pairs_of(intersect_tiles(splats, 97, 51, tile_mask=part), 2, 97, 51) == expected
+
+
 def test_ties_in_depth_keep_the_order_of_splats():
     scene = random_scene(40, spread=0.0, cameras=1, size=(20, 20))
     tiles = intersect_tiles(project_gaussians(scene.gaussians, scene.cameras), 20, 20)
@@ -162,7 +178,8 @@ def test_hostile_records_stay_in_bounds(field, value):
 def test_operation_is_sound():
     scene = random_scene(6)
     splats = project_gaussians(scene.gaussians, scene.cameras)
-    torch.library.opcheck(torch.ops.emogs.intersect_tiles, (splats.records, 19, 17))
+    for mask in (None, torch.tensor([[True, False], [False, True]]).expand(2, 2, 2)):
+        torch.library.opcheck(torch.ops.emogs.intersect_tiles, (splats.records, 19, 17, mask))
 
 
 @pytest.mark.parametrize(
@@ -177,3 +194,19 @@ def test_refusals(records, width, message):
     nothing = torch.zeros(0)
     with pytest.raises((TypeError, ValueError), match=message):
         intersect_tiles(Splats(records, nothing, nothing, nothing), width, 8)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (torch.zeros(2, 3), "tile_mask must be bool, got float32"),
+        ([[True]], "tile_mask must be a tensor, got list"),
+        (torch.zeros(3, 2, dtype=torch.bool), r"tile_mask must be \[..., TH=2, TW=3\], got \[3, 2\]"),
+        (torch.zeros(5, 2, 3, dtype=torch.bool), r"tile_mask must be broadcastable to \[4, 2, 3\], got \[5, 2, 3\]"),
+        (torch.zeros(2, 3, dtype=torch.bool, device="meta"), "tile_mask must be on cpu like splats.records, got meta"),
+    ],
+)
+def test_refused_masks(mask, message):
+    nothing = torch.zeros(0)
+    with pytest.raises((TypeError, ValueError), match=message):
+        intersect_tiles(Splats(torch.zeros(4, 3, 8), nothing, nothing, nothing), 48, 20, tile_mask=mask)
