@@ -70,8 +70,8 @@ def rasterize(
         basis: K components over the N Gaussians; without an emotion it does nothing.
         rig: the faces that carry the Gaussians; means are then in face coordinates.
         background: [..., C, D] broadcast, seen through what is left of the transmittance; black if None.
-        tile_mask: [..., C, TH, TW] bool broadcast, TH = ceil(height / 16), TW = ceil(width / 16): where it is False, that tile
-            of 16x16 pixels shows the background alone, with alpha and depth 0, and costs next to nothing.
+        tile_mask: [..., C, TH, TW] bool, broadcast; TH = ceil(height / 16), TW = ceil(width / 16). Where it is False, a
+            tile shows the background alone, with alpha and depth 0, and costs next to nothing.
         settings: see `RasterSettings`.
     Returns:
         `Rendering`; Gaussians with infinities or NaN are left out and counted in `info.splats.non_finite`.

@@ -23,8 +23,8 @@ _CHUNK = 1024  # splats that are worth a thread of their own
 class Tiles:
     """For every tile of every image the splats that can reach it, near to far; C cameras, T = TH TW tiles an image.
 
-    Tile (i, j) holds the pixels [16 i, 16 i + 16) x [16 j, 16 j + 16), rows first. Counting tiles row by row over all images,
-    tile t has `ids[offsets[t] : offsets[t + 1]]`.
+    Tile (i, j) holds the pixels [16 i, 16 i + 16) x [16 j, 16 j + 16), rows first. Counting tiles row by row over
+    all images, tile t has `ids[offsets[t] : offsets[t + 1]]`.
     """
 
     offsets: Tensor
