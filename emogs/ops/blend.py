@@ -55,7 +55,7 @@ def blend_tiles(
     arguments.check("tiles.offsets", tiles.offsets, str(images.numel() * tile_count(width, height) + 1), (torch.int64,))
     shape = tile_shape(images, width, height)
     if tuple(tiles.shape) != shape:
-        raise arguments.fail("tiles.shape", list(shape), list(tiles.shape))
+        raise arguments.fail("tiles.shape", str(list(shape)), list(tiles.shape))
     _check_indices(arguments, tiles, splats.records.shape[-2])
     background = expand_background(arguments, background, images, splats.colors)
     colors, alphas, depths, _, _ = torch.ops.emogs.blend_tiles(

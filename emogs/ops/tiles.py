@@ -63,7 +63,8 @@ def intersect_tiles(splats: Splats, width: int, height: int, *, tile_mask: Tenso
     arguments.check_size(width, height)
     shape = tile_shape(splats.records.shape[:-2], width, height)
     tile_mask = expand_tile_mask(arguments, tile_mask, shape)
-    return Tiles(*torch.ops.emogs.intersect_tiles(splats.records.detach(), width, height, tile_mask), shape)
+    offsets, ids = torch.ops.emogs.intersect_tiles(splats.records.detach(), width, height, tile_mask)
+    return Tiles(offsets, ids, shape)
 
 
 def tile_shape(images: torch.Size, width: int, height: int) -> torch.Size:
