@@ -1,0 +1,1 @@
+"""Other libraries' signatures on emogs kernels: change an import line, keep the script."""
