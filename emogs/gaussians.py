@@ -45,7 +45,7 @@ class Gaussians:
         shapes = {"means": "N 3", "quats": "N 4", "scales": "N 3", "opacities": "N", "colors": "N D", "sh": "N S 3"}
         for name, shape in shapes.items():
             value = getattr(self, name)
-            if value is None:
+            if value is None and name in ("colors", "sh"):
                 continue
             arguments.check(name, value, f"... {shape}")
             if value.dtype != self.means.dtype:
@@ -107,8 +107,8 @@ class EmotionBasis:
             "colors": "K N D",
         }
         for name, value in self.given().items():
-            arguments.check(name, value, shapes[name], (next(iter(self.given().values())).dtype,))
             arguments.check(name, value, shapes[name])
+            arguments.check(name, value, shapes[name], (next(iter(self.given().values())).dtype,))
         if not self.given():
             raise arguments.fail("at least one field", "given", "none")
 

@@ -392,6 +392,8 @@ def refusals():
     )
     yield "half", lambda: replace(g, means=g.means.half()), "means must be float32 or float64, got float16"
     yield "not a tensor", lambda: replace(g, means=[0.0]), "means must be a tensor, got list"
+    yield "missing", lambda: replace(g, quats=None), "Gaussians: quats must be a tensor, got NoneType"
+    yield "basis type", lambda: replace(b, means=[0.0]), "EmotionBasis: means must be a tensor, got list"
     yield "no colour", lambda: replace(g, colors=None), "colors, sh must be one given and one None, got neither"
     yield "two colours", lambda: replace(g, sh=torch.zeros(5, 1, 3).double()), "one given and one None, got both"
     yield "sh count", lambda: replace(g, colors=None, sh=torch.zeros(5, 2, 3).double()), "S one of 1, 4, 9, 16, 25"
@@ -427,7 +429,7 @@ def refusals():
     )
     yield "cloud type", lambda: emogs.rasterize({}, c), "rasterize: gaussians must be Gaussians, got dict"
     yield "camera type", lambda: emogs.rasterize(g, g), "rasterize: cameras must be Cameras, got Gaussians"
-    yield "basis type", lambda: emogs.rasterize(g, c, emotion=e, basis=e), "basis must be EmotionBasis, got Tensor"
+    yield "basis class", lambda: emogs.rasterize(g, c, emotion=e, basis=e), "basis must be EmotionBasis, got Tensor"
     yield "rig type", lambda: emogs.rasterize(g, c, rig=(e, e)), "rig must be Rig, got tuple"
     yield "setting type", lambda: RasterSettings(near="1"), "RasterSettings: near must be a number, got '1'"
     yield "emotion dtype", lambda: emogs.rasterize(g, c, emotion=e.float(), basis=b), "emotion must be float64"
