@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from emogs.ops.checks import Arguments
-
-CameraModel = Literal["pinhole", "ortho", "fisheye"]
+from emogs.ops.scene import CameraModel
 
 
 @dataclass(frozen=True)
 class Cameras:
-    """C cameras of one image size, with any leading batch.
+    """C cameras of one image size and model, with any leading batch.
+
+    A world point goes through the view matrix to a camera-space point (x, y, z), and from there to the pixel
+
+        pinhole:  (fx x/z + cx, fy y/z + cy)
+        ortho:    (fx x + cx, fy y + cy), parallel rays: fx, fy are pixels per world unit
+        fisheye:  (fx theta x/r + cx, fy theta y/r + cy), with r = hypot(x, y) and theta = atan2(r, z), the angle to
+                  the axis: the equidistant projection, without distortion; fx, fy are pixels per radian
+
+    Every model draws what lies between the depths z `RasterSettings.near` and `far`: a fisheye sees less than 180
+    degrees. Spherical harmonics are seen from the camera's position, the world point at camera-space zero, with an
+    orthographic camera too.
 
     Raises:
         TypeError, ValueError: an argument does not fit; the message says how.
@@ -35,7 +45,7 @@ class Cameras:
     height: int
     """Pixels."""
     model: CameraModel = "pinhole"
-    """How points reach the image; only "pinhole" can be rasterized yet."""
+    """How points reach the image."""
 
     def __post_init__(self) -> None:
         arguments = Arguments("Cameras")

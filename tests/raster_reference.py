@@ -101,22 +101,48 @@ class Screen(NamedTuple):
     colors: Tensor  # [N, D]
 
 
-def project(
-    cloud: Cloud, view: Tensor, K: Tensor, width: int, height: int, settings: RasterSettings, turns: Tensor | None
-) -> Screen:
-    """`turns` [N, 4]: rotations of the faces, which harmonics take part in."""
-    points = cloud.means @ view[:3, :3].T + view[:3, 3]
+def pinhole_pixels(points: Tensor, K: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+    """Pixels [N, 2] and Jacobians [N, 2, 3], those taken where the pixel is clamped to the enlarged image."""
     x, y, z = points.unbind(-1)
     u, v = K[0, 0] * x / z + K[0, 2], K[1, 1] * y / z + K[1, 2]
     clamped_u = u.clamp(-0.15 * width, 1.15 * width) - K[0, 2]
     clamped_v = v.clamp(-0.15 * height, 1.15 * height) - K[1, 2]
     zero = torch.zeros_like(z)
-    jacobian = torch.stack([K[0, 0] / z, zero, -clamped_u / z, zero, K[1, 1] / z, -clamped_v / z], -1).unflatten(
-        -1, (2, 3)
-    )
+    rows = [K[0, 0] / z, zero, -clamped_u / z, zero, K[1, 1] / z, -clamped_v / z]
+    return torch.stack([u, v], -1), torch.stack(rows, -1).unflatten(-1, (2, 3))
+
+
+def ortho_pixel(point: Tensor, K: Tensor) -> Tensor:
+    return point[:2] * K.diagonal()[:2] + K[:2, 2]
+
+
+def fisheye_pixel(point: Tensor, K: Tensor) -> Tensor:
+    """At a distance from the centre that is proportional to the angle to the axis; not for points on the axis."""
+    radius = point[:2].norm()
+    return point[:2] / radius * torch.atan2(radius, point[2]) * K.diagonal()[:2] + K[:2, 2]
+
+
+def project(
+    cloud: Cloud,
+    view: Tensor,
+    K: Tensor,
+    width: int,
+    height: int,
+    settings: RasterSettings,
+    turns: Tensor | None,
+    model: str = "pinhole",
+) -> Screen:
+    """`turns` [N, 4]: rotations of the faces, which harmonics take part in."""
+    points = cloud.means @ view[:3, :3].T + view[:3, 3]
+    if model == "pinhole":
+        pixels, jacobian = pinhole_pixels(points, K, width, height)
+    else:
+        pixel = {"ortho": ortho_pixel, "fisheye": fisheye_pixel}[model]
+        pixels = torch.func.vmap(pixel, (0, None))(points, K)
+        jacobian = torch.func.vmap(torch.func.jacfwd(pixel), (0, None))(points, K)
     shape = quat_matrix(cloud.quats) * cloud.scales[:, None]
     factor = jacobian @ view[:3, :3] @ shape
-    covariances = factor @ factor.mT + settings.blur * torch.eye(2, dtype=z.dtype)
+    covariances = factor @ factor.mT + settings.blur * torch.eye(2, dtype=points.dtype)
     colors = cloud.colors
     if colors.dim() == 3:
         seen = cloud.means - torch.linalg.inv(view)[:3, 3]
@@ -124,7 +150,7 @@ def project(
             seen = (quat_matrix(turns).mT @ seen[..., None])[..., 0]
         basis = harmonics(torch.nn.functional.normalize(seen, dim=-1), colors.shape[1])
         colors = (torch.einsum("ns,nsc->nc", basis, colors) + 0.5).clamp(min=0)
-    return Screen(torch.stack([u, v], -1), covariances, z, cloud.opacities, colors)
+    return Screen(pixels, covariances, points[:, 2], cloud.opacities, colors)
 
 
 def composite(screen: Screen, width: int, height: int, background: Tensor | None, settings: RasterSettings):
@@ -187,6 +213,6 @@ def render(
         for view, K in zip(
             rows(cameras.viewmats, cameras.batch)[element], rows(cameras.Ks, cameras.batch)[element], strict=True
         ):
-            screen = project(cloud, view, K, cameras.width, cameras.height, settings, turns)
+            screen = project(cloud, view, K, cameras.width, cameras.height, settings, turns, cameras.model)
             images.append(composite(screen, cameras.width, cameras.height, background, settings))
     return tuple(torch.stack(i).unflatten(0, (*batch, cameras.count)) for i in zip(*images, strict=True))

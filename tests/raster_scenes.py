@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from emogs import Cameras, EmotionBasis, Gaussians, RasterSettings, Rig, look_at
+from emogs.cameras import CameraModel
 
 WITHOUT_EDGES = RasterSettings(alpha_cut=1e-12, alpha_ceiling=1 - 1e-9, transmittance_stop=0.0)
 """No cut, stop or ceiling within reach of a scene whose opacities stay below 0.95: images are smooth in every input."""
@@ -44,6 +45,7 @@ def random_scene(
     batch: tuple[int, ...] = (2,),
     spread: float = 0.3,
     scale: float = 0.1,
+    model: CameraModel = "pinhole",
 ) -> RandomScene:
     generator = torch.Generator().manual_seed(seed)
 
@@ -68,7 +70,8 @@ def random_scene(
     eyes = torch.nn.functional.normalize(normal(cameras, 3) * 0.3 + torch.tensor([0, 0, 1.0], dtype=dtype), dim=-1)
     viewmats = look_at(2.5 * eyes, torch.zeros(cameras, 3, dtype=dtype), torch.tensor([0, 1.0, 0], dtype=dtype))
     viewmats[:, :3] += 0.03 * normal(cameras, 3, 4)  # general affine maps, not only rotations
-    Ks = torch.tensor([[1.0 * width, 0, 0.5 * width], [0, 1.1 * width, 0.5 * height], [0, 0, 1]], dtype=dtype)
+    focal = width / 2.5 if model == "ortho" else width
+    Ks = torch.tensor([[focal, 0, 0.5 * width], [0, 1.1 * focal, 0.5 * height], [0, 0, 1]], dtype=dtype)
     basis = EmotionBasis(
         means=0.1 * normal(components, count, 3),
         rotations=0.3 * normal(components, count, 3),
@@ -82,7 +85,7 @@ def random_scene(
     binding = torch.randint(faces, (count,), generator=generator, dtype=torch.int32)
     return RandomScene(
         gaussians,
-        Cameras(viewmats, Ks.repeat(cameras, 1, 1), width, height),
+        Cameras(viewmats, Ks.repeat(cameras, 1, 1), width, height, model),
         uniform(-1, 1, *batch, components),
         basis,
         Rig(binding, frames),

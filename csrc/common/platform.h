@@ -51,4 +51,9 @@ EMOGS_HD T maximum(T a, T b) {
   return a < b ? b : a;
 }
 
+template <class T>
+EMOGS_HD T select(bool mask, T a, T b) {
+  return mask ? a : b;
+}
+
 }  // namespace emogs

@@ -60,7 +60,7 @@ EMOGS_HD SplatResult<T> make_splat(const Camera<T>& camera, Vec3<T> mean, const 
   const Vec3<T> point = multiply(camera.linear, mean) + camera.translation;
   if (!(point.z >= settings.near && point.z <= settings.far))
     return {none, is_finite(point) ? Cull::outside : Cull::non_finite};
-  const Projection<T> p = project_pinhole(camera, point);
+  const Projection<T> p = project(camera, point);
   const Vec3<T> u = transpose_multiply(shape, transpose_multiply(camera.linear, p.du));
   const Vec3<T> v = transpose_multiply(shape, transpose_multiply(camera.linear, p.dv));
   const T xx = dot(u, u), yy = dot(v, v), xy = dot(u, v);
@@ -96,7 +96,7 @@ template <class T>
 EMOGS_HD SplatGrad<T> make_splat_backward(const Camera<T>& camera, Vec3<T> mean, const Mat3<T>& shape,
                                           const Splat<T>& splat, const Splat<T>& grad) {
   const Vec3<T> point = multiply(camera.linear, mean) + camera.translation;
-  const Projection<T> p = project_pinhole(camera, point);
+  const Projection<T> p = project(camera, point);
   const Vec3<T> world_u = transpose_multiply(camera.linear, p.du), world_v = transpose_multiply(camera.linear, p.dv);
   const Vec3<T> u = transpose_multiply(shape, world_u), v = transpose_multiply(shape, world_v);
 
@@ -109,7 +109,7 @@ EMOGS_HD SplatGrad<T> make_splat_backward(const Camera<T>& camera, Vec3<T> mean,
   const Vec3<T> grad_u = T(2) * (grad_xx * u + grad_xy * v), grad_v = T(2) * (grad_xy * u + grad_yy * v);
   const Vec3<T> grad_world_u = multiply(shape, grad_u), grad_world_v = multiply(shape, grad_v);
   const Vec3<T> grad_du = multiply(camera.linear, grad_world_u), grad_dv = multiply(camera.linear, grad_world_v);
-  const ProjectGrad<T> grad_p = project_pinhole_backward(camera, point, {grad.x, grad.y, grad_du, grad_dv});
+  const ProjectGrad<T> grad_p = project_backward(camera, point, {grad.x, grad.y, grad_du, grad_dv});
   const Vec3<T> grad_point = grad_p.point + Vec3<T>{T(0), T(0), grad.depth};
 
   SplatGrad<T> result;

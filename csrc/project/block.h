@@ -102,7 +102,7 @@ EMOGS_HD Frame<T> frame_at(const ProjectForward<T>& p, int64_t row, int64_t i) {
 template <class T>
 EMOGS_HD Camera<T> camera_at(const ProjectForward<T>& p, int64_t row, int64_t c) {
   const int64_t at = row * p.cameras + c;
-  return load_camera(p.viewmats + 16 * at, p.Ks + 9 * at, p.width, p.height);
+  return load_camera(p.viewmats + 16 * at, p.Ks + 9 * at, p.width, p.height, CameraModel(p.model));
 }
 
 /// A Gaussian through the steps of this stage before the camera; backward goes back through all of them.

@@ -14,6 +14,7 @@ template <class T>
 struct ProjectForward : Launch {
   int64_t batch, cameras, count, channels, harmonics, components, faces;  // P, C, N, D, S (0: plain colours), K, F
   int width, height;
+  int model;  // math/camera.h's CameraModel, of all cameras
   double alpha_cut, blur, near, far;
   const int32_t* rows;  // [4, P] row of the Gaussians, cameras, emotion and rig of a batch element
 
@@ -42,7 +43,7 @@ struct ProjectForward : Launch {
   void visit(Reader& field) {
     field("batch", batch), field("cameras", cameras), field("count", count), field("channels", channels);
     field("harmonics", harmonics), field("components", components), field("faces", faces);
-    field("width", width), field("height", height);
+    field("width", width), field("height", height), field("model", model);
     field("alpha_cut", alpha_cut), field("blur", blur), field("near", near), field("far", far);
     field("rows", rows);
     field("means", means), field("quats", quats), field("scales", scales), field("opacities", opacities);

@@ -7,14 +7,14 @@ camera.h, splat.h, sh.h).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import torch
 from torch import Tensor
 
 from emogs.ops.checks import Arguments
 from emogs.ops.native import _C, launch
-from emogs.ops.scene import SCHEMA, Scene, broadcast_rows
+from emogs.ops.scene import SCHEMA, CameraModel, Scene, broadcast_rows
 from emogs.ops.settings import RasterSettings
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def project_gaussians(
 ) -> Splats:
     """The first stage of `emogs.rasterize`, with its arguments: modulate, carry by the rig, project, evaluate colours.
 
-    A camera-space mean (x, y, z) projects to the pixel (fx x/z + cx, fy y/z + cy); the covariance goes through the
-    Jacobian there (EWA splatting) and gets `settings.blur` on both axes.
+    A mean projects to its pixel as `cameras.model` says (see `Cameras`); the covariance goes through the Jacobian there
+    (EWA splatting, Zwicker et al. 2001) and gets `settings.blur` on both axes.
 
     >>> from emogs import Cameras, Gaussians, look_at, pinhole
     >>> one = Gaussians(torch.zeros(1, 3), torch.eye(4)[:1], torch.ones(1, 3), torch.ones(1), colors=torch.ones(1, 3))
@@ -122,8 +122,6 @@ def make_scene(
             "gaussians", "on the CPU, where all kernels of this release are", f"on {gaussians.means.device}"
         )
     arguments.check("cameras.viewmats", cameras.viewmats, "... C 4 4", dtype)
-    if cameras.model != "pinhole":
-        raise arguments.fail("cameras.model", '"pinhole", the only one that can be rasterized yet', repr(cameras.model))
     changes: dict[str, Tensor] = {}
     if emotion is not None:
         if basis is None:
@@ -158,6 +156,7 @@ def make_scene(
         sh=gaussians.colors is None,
         width=cameras.width,
         height=cameras.height,
+        model=cameras.model,
     )
     try:
         _ = scene.batch
@@ -201,7 +200,7 @@ def _forward_fake(*args):
 
 @torch.library.impl("emogs::project_gaussians_backward", "cpu")
 def _backward(*args):
-    scene, (settings, records, grad_records, grad_colors, needed) = Scene(*args[:18]), args[18:]
+    scene, (settings, records, grad_records, grad_colors, needed) = Scene(*args[:19]), args[19:]
     grads = dict(zip(Scene._fields, _empty_gradients(scene, needed, torch.zeros), strict=False))
     elements, cameras = scene.batch.numel(), scene.images[-1]
     slices = max(1, -(-scene.gaussians // _SLICE))
@@ -232,7 +231,7 @@ def _backward(*args):
 
 @torch.library.register_fake("emogs::project_gaussians_backward")
 def _backward_fake(*args):
-    scene, needed = Scene(*args[:18]), args[-1]
+    scene, needed = Scene(*args[:19]), args[-1]
     grads = _empty_gradients(scene, needed, torch.empty)
     return [scene.means.new_empty(0) if grad is None else grad for grad in grads]
 
@@ -257,10 +256,10 @@ def _differentiate(ctx, grad_records, grad_colors, *_):
 
 
 def scene_gradients(ctx, tensors, rest, records, grad_records, grad_colors) -> list[Tensor | None]:
-    """Gradients of the 18 scene arguments; those not needed are None. `rest` is sh, width, height and the settings."""
+    """Gradients of the scene's arguments; those not needed are None. `rest` is sh to model and the settings."""
     needed = [bool(n) for n in ctx.needs_input_grad[:15]]
     grads = torch.ops.emogs.project_gaussians_backward(*tensors, *rest, records, grad_records, grad_colors, needed)
-    return [grad if n else None for grad, n in zip(grads, needed, strict=True)] + [None] * 3
+    return [grad if n else None for grad, n in zip(grads, needed, strict=True)] + [None] * 4
 
 
 def _refuse_second_derivative(ctx, *grads):
@@ -289,6 +288,7 @@ def _common(scene: Scene, settings: list[float]) -> dict[str, object]:
         "faces": 0 if scene.frames is None else scene.frames.shape[-2],
         "width": scene.width,
         "height": scene.height,
+        "model": get_args(CameraModel).index(scene.model),
         "alpha_cut": alpha_cut,
         "blur": blur,
         "near": near,

@@ -34,8 +34,8 @@ torch.library.define(
 
 
 def _forward(*args):
-    scene, (background, tile_mask, projection, blending, depth) = args[:18], args[18:]
-    width, height = scene[16:]
+    scene, (background, tile_mask, projection, blending, depth) = args[:19], args[19:]
+    width, height = scene[16:18]
     records, colors, outside, non_finite = torch.ops.emogs.project_gaussians(*scene, projection)
     offsets, ids = torch.ops.emogs.intersect_tiles(records, width, height, tile_mask)
     images, alphas, depths, transmittances, last = torch.ops.emogs.blend_tiles(
@@ -51,16 +51,16 @@ torch.library.register_fake("emogs::rasterize", _forward)
 def _save(ctx, inputs, output):
     _, _, _, *state = output
     records, colors, _, _, offsets, ids, transmittances, last = state
-    ctx.save_for_backward(*inputs[:15], inputs[18], records, colors, offsets, ids, transmittances, last)
-    ctx.frame = inputs[15:18]
-    ctx.projection, ctx.blending, ctx.depth = inputs[20:]
+    ctx.save_for_backward(*inputs[:15], inputs[19], records, colors, offsets, ids, transmittances, last)
+    ctx.frame = inputs[15:19]
+    ctx.projection, ctx.blending, ctx.depth = inputs[21:]
     ctx.mark_non_differentiable(*state)
     ctx.set_materialize_grads(False)
 
 
 def _differentiate(ctx, grad_images, grad_alphas, grad_depths, *_):
     *scene, background, records, colors, offsets, ids, transmittances, last = ctx.saved_tensors
-    _, width, height = ctx.frame
+    _, width, height, _ = ctx.frame
     grad_records, grad_colors, grad_background = torch.ops.emogs.blend_tiles_backward(
         records, colors, background, offsets, ids, width, height, ctx.blending, ctx.depth,
         transmittances, last, grad_images, grad_alphas, grad_depths,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+CameraModel = Literal["pinhole", "ortho", "fisheye"]
+"""How points reach the image, in the order of csrc/math/camera.h's CameraModel; see `emogs.Cameras`."""
 
 SCHEMA = (
     "Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, Tensor Ks, "
     "Tensor? emotion, Tensor? basis_means, Tensor? basis_rotations, Tensor? basis_log_scales, "
     "Tensor? basis_logit_opacities, Tensor? basis_colors, Tensor? binding, Tensor? frames, "
-    "bool sh, int width, int height"
+    "bool sh, int width, int height, str model"
 )
 """`Scene` as the leading arguments of an operation."""
 
@@ -39,6 +42,7 @@ class Scene(NamedTuple):
     sh: bool
     width: int
     height: int
+    model: str
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
