@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 DepthMode = Literal["none", "accumulated", "expected"]
+_DEPTHS = get_args(DepthMode)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class RasterSettings:
             "blur": ("at least 0", 0 <= self.blur < float("inf")),
             "near": ("a number above 0", 0 < self.near < float("inf")),
             "far": ("finite and above near", self.near < self.far < float("inf")),
-            "depth": ('"none", "accumulated" or "expected"', self.depth in ("none", "accumulated", "expected")),
+            "depth": (" or ".join(map(repr, _DEPTHS)), isinstance(self.depth, str) and self.depth in _DEPTHS),
         }
         for name, (expected, fits) in ranges.items():
             if not fits:
