@@ -29,10 +29,18 @@ def random_arguments(
     size: tuple[int, int] = (37, 29),
     dtype: torch.dtype = torch.float64,
     background: bool = False,
+    model: str = "pinhole",
     **scene_options: Any,
 ) -> dict[str, Any]:
     """Keyword arguments for `rasterization`; every batch element is another scene, every camera has its own colours."""
-    options = {"cameras": cameras, "sh_degree": sh_degree, "size": size, "dtype": dtype, **scene_options}
+    options = {
+        "cameras": cameras,
+        "sh_degree": sh_degree,
+        "size": size,
+        "dtype": dtype,
+        "model": model,
+        **scene_options,
+    }
     scenes = [random_scene(count, seed=seed, **options) for seed in range(torch.Size(batch).numel())]
 
     def stack(pick) -> Tensor:
@@ -45,7 +53,7 @@ def random_arguments(
     if per_camera:
         factors = torch.linspace(0.6, 1.0, cameras, dtype=dtype)
         colors = torch.stack([factor * colors for factor in factors], len(batch))
-    arguments |= {"colors": colors, "width": size[0], "height": size[1]}
+    arguments |= {"colors": colors, "width": size[0], "height": size[1], "camera_model": model}
     if sh_degree is not None:
         arguments["sh_degree"] = sh_degree
     if background:
