@@ -7,6 +7,7 @@ differs. gsplat itself is not needed.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from enum import Enum
 from typing import Any, Literal, cast
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from emogs.cameras import CameraModel, Cameras
+from emogs.compat.gsplat_covars import attach, decompose
 from emogs.compat.gsplat_mcmc import mcmc_on_cpu
 from emogs.compat.gsplat_meta import SplatNodes, list_tiles
 from emogs.gaussians import Gaussians
@@ -75,8 +77,8 @@ def rasterization(
 
     Args:
         means: [..., N, 3] centres, world units; float32 or float64, as all tensors here.
-        quats: [..., N, 4] rotations wxyz, of any norm but zero.
-        scales: [..., N, 3] standard deviations.
+        quats: [..., N, 4] rotations wxyz, of any norm but zero; not read if `covars` is given.
+        scales: [..., N, 3] standard deviations; not read if `covars` is given.
         opacities: [..., N] in [0, 1].
         colors: [..., N, D], or [..., C, N, D] for colours of each camera's own; with `sh_degree` harmonics
             [..., N, S, 3] or [..., C, N, S, 3].
@@ -95,7 +97,8 @@ def rasterization(
         rasterize_mode: "antialiased" lowers the opacity of Gaussians that `eps2d` widens.
         channel_chunk, segmented: without effect: all channels are drawn in one pass.
         camera_model: "pinhole", "ortho" or "fisheye".
-        sparse_grad, distributed, covars, with_ut, with_eval3d, radial_coeffs, tangential_coeffs, thin_prism_coeffs,
+        covars: [..., N, 3, 3] covariances in place of `quats` and `scales`; upper triangles are read.
+        sparse_grad, distributed, with_ut, with_eval3d, radial_coeffs, tangential_coeffs, thin_prism_coeffs,
             ftheta_coeffs, rolling_shutter, viewmats_rs: not supported; only gsplat's defaults are accepted.
     Returns:
         colours [..., C, H, W, D] (D + 1 with a depth, 1 for depth alone), alphas [..., C, H, W, 1], and gsplat's
@@ -121,7 +124,6 @@ def rasterization(
         absgrad=(absgrad, False),
         radius_clip=(radius_clip, 0.0),
         rasterize_mode=("antialiased" if rasterize_mode == "antialiased" else None, "classic"),
-        covars=(covars, None),
         with_ut=(with_ut, False),
         with_eval3d=(with_eval3d, False),
         radial_coeffs=(radial_coeffs, None),
@@ -133,12 +135,13 @@ def rasterization(
     )
     arguments = Arguments("rasterization")
     arguments.check_size(width, height)
-    _check_choice(arguments, "render_mode", render_mode, ("RGB", "D", "ED", "RGB+D", "RGB+ED"))
-    _check_choice(arguments, "rasterize_mode", rasterize_mode, ("classic", "antialiased"))
-    _check_choice(arguments, "camera_model", camera_model, ("pinhole", "ortho", "fisheye"))
-    _check_whole(arguments, "tile_size", tile_size)
-    _check_whole(arguments, "channel_chunk", channel_chunk)
+    _check_choices(arguments, render_mode=render_mode, rasterize_mode=rasterize_mode, camera_model=camera_model)
+    _check_positive(arguments, tile_size=tile_size, channel_chunk=channel_chunk)
     settings = _settings(near_plane, far_plane, eps2d, radius_clip, rasterize_mode)
+    if covars is not None:
+        arguments.check("means", means, "... N 3")
+        arguments.check("covars", covars, f"{_sizes(means.shape[:-2])} N 3 3", (means.dtype,))
+        quats, scales = decompose(covars)
     gaussians = _gaussians(
         arguments, means, quats, scales, opacities, colors, viewmats, Ks, sh_degree, "RGB" in render_mode
     )
@@ -148,23 +151,20 @@ def rasterization(
         arguments.check("backgrounds", backgrounds, f"{_sizes(cameras.batch)} C {channels}", (means.dtype,))
 
     splats = _project(gaussians, cameras, settings)
+    if covars is not None and covars.requires_grad:
+        records = attach(splats.records, covars, means, cameras, settings)
+        splats = dataclasses.replace(splats, records=records)
     nodes = SplatNodes.of(splats, packed)
     records = nodes.records()
-    splats = Splats(records, _channels(splats.colors, records, render_mode), splats.outside, splats.non_finite)
+    splats = dataclasses.replace(splats, records=records, colors=_channels(splats.colors, records, render_mode))
     tiles = intersect_tiles(splats, width, height)
-    images, alphas, _ = blend_tiles(
-        splats,
-        tiles,
-        width,
-        height,
-        background=_background(backgrounds, render_mode),
-        settings=settings,
-    )
+    background = _background(backgrounds, render_mode)
+    images, alphas, _ = blend_tiles(splats, tiles, width, height, background=background, settings=settings)
     if render_mode in ("ED", "RGB+ED"):
         images = torch.cat([images[..., :-1], images[..., -1:] / alphas.clamp(min=1e-10)], -1)
-    meta = nodes.meta() | list_tiles(nodes, tiles, width, height)
-    meta |= {"width": width, "height": height, "tile_size": TILE_SIZE}
-    return images, alphas, meta | {"n_batches": math.prod(cameras.batch), "n_cameras": cameras.count}
+    sizes = {"width": width, "height": height, "tile_size": TILE_SIZE}
+    counts = {"n_batches": math.prod(cameras.batch), "n_cameras": cameras.count}
+    return images, alphas, nodes.meta() | list_tiles(nodes, tiles, width, height) | sizes | counts
 
 
 def _refuse(**given: tuple[object, object]) -> None:
@@ -177,14 +177,23 @@ def _refuse(**given: tuple[object, object]) -> None:
             )
 
 
-def _check_choice(arguments: Arguments, name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise arguments.fail(name, " or ".join(map(repr, choices)), repr(value))
+_CHOICES = {
+    "render_mode": ("RGB", "D", "ED", "RGB+D", "RGB+ED"),
+    "rasterize_mode": ("classic", "antialiased"),
+    "camera_model": ("pinhole", "ortho", "fisheye"),
+}
 
 
-def _check_whole(arguments: Arguments, name: str, value: object) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise arguments.fail(name, "an int above 0", repr(value))
+def _check_choices(arguments: Arguments, **given: object) -> None:
+    for name, value in given.items():
+        if value not in _CHOICES[name]:
+            raise arguments.fail(name, " or ".join(map(repr, _CHOICES[name])), repr(value))
+
+
+def _check_positive(arguments: Arguments, **given: object) -> None:
+    for name, value in given.items():
+        if not isinstance(value, int) or value < 1:
+            raise arguments.fail(name, "an int above 0", repr(value))
 
 
 def _sizes(batch: torch.Size) -> str:

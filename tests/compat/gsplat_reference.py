@@ -66,7 +66,10 @@ def random_arguments(
 def reference_projection(a: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """means2d, conics, opacities, depths and colours [..., C, N, ...] before any culling."""
     gsplat = gsplat_torch()
-    covars, _ = gsplat._quat_scale_to_covar_preci(a["quats"], a["scales"], compute_preci=False)
+    if "covars" in a:
+        covars = a["covars"].triu() + a["covars"].triu(1).mT
+    else:
+        covars, _ = gsplat._quat_scale_to_covar_preci(a["quats"], a["scales"], compute_preci=False)
     antialiased = a.get("rasterize_mode", "classic") == "antialiased"
     _, means2d, depths, conics, compensations = gsplat._fully_fused_projection(
         a["means"], covars, a["viewmats"], a["Ks"], a["width"], a["height"], a.get("eps2d", 0.3),

@@ -213,6 +213,62 @@ def test_gradients_equal_the_references(packed, per_camera, sh_degree):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
 
 
+def with_covars(arguments: dict, kind: str = "general") -> dict:
+    """The arguments with covariances alone; the lower triangles hold nonsense, which nobody may read."""
+    scales = arguments["scales"]
+    if kind == "round":  # all eigenvalues alike
+        scales = scales[..., :1].expand_as(scales)
+    elif kind == "spheroids":
+        scales = torch.cat([scales[..., :1], scales[..., 1:2], scales[..., 1:2]], -1)
+    elif kind == "flat":
+        scales = scales * torch.tensor([1.0, 1.0, 0.0])
+    elif kind == "needles":
+        scales = scales * torch.tensor([1.0, 0.0, 0.0])
+    covars = gsplat_torch()._quat_scale_to_covar_preci(arguments["quats"], scales, compute_preci=False)[0]
+    nonsense = torch.full_like(covars, 1e3).tril(-1)
+    return arguments | {"quats": None, "scales": None, "covars": covars.triu() + nonsense}
+
+
+KINDS = ("general", "round", "spheroids", "flat", "needles")
+
+
+@pytest.mark.parametrize("scene", ["plain", "camera harmonics", "fisheye", "batches"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_covars(scene, kind):
+    arguments = with_covars(random_arguments(**SCENES[scene]), kind)
+    tolerance = TOLERANCE[arguments["camera_model"]]
+    torch.testing.assert_close(rasterization(**arguments)[0], reference_images(arguments)[0], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scene", ["plain", "camera harmonics", "ortho", "batches"])
+def test_gradients_through_covars(scene, kind):
+    """Also where eigenvalues meet or are zero, and of everything else beside them."""
+    arguments = with_covars(random_arguments(12, **SCENES[scene]), kind)
+    names, results = ("means", "covars", "opacities", "colors", "viewmats"), []
+    for draw in (lambda a: rasterization(**a)[:2], reference_images):
+        leaves = {n: arguments[n].clone().requires_grad_() for n in names}
+        results.append(
+            torch.autograd.grad(weighted(draw(arguments | leaves | {"render_mode": "RGB+D"})), leaves.values())
+        )
+    for name, ours, theirs in zip(names, *results, strict=True):
+        if name == "viewmats":
+            ours, theirs = ours[..., :3, :], theirs[..., :3, :]
+        tolerance = 1e-7 * theirs.abs().max().item()
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_covars_that_are_not_finite_are_culled():
+    arguments = with_covars(random_arguments(dtype=torch.float32))
+    arguments["covars"][3, 0, 1], arguments["covars"][5, 2, 2] = float("nan"), float("inf")
+    arguments["covars"].requires_grad_()
+    colors, _, meta = rasterization(**arguments, packed=False)
+    assert (meta["radii"][:, [3, 5]] == 0).all() and colors.isfinite().all()
+    colors.sum().backward()
+    grad = arguments["covars"].grad
+    assert grad.isfinite().all() and (grad[[3, 5]] == 0).all() and (grad.tril(-1) == 0).all()
+
+
 def test_equals_emogs_rasterize():
     arguments = random_arguments(sh_degree=2, dtype=torch.float32)
     keys = ("means", "quats", "scales", "opacities")
@@ -246,7 +302,6 @@ def test_without_gradients():
 REFUSED = {
     "sparse_grad": True,
     "distributed": True,
-    "covars": torch.eye(3),
     "with_ut": True,
     "with_eval3d": True,
     "radial_coeffs": torch.zeros(2, 4),
@@ -274,6 +329,7 @@ def test_shutters_are_known_by_name():
 
 
 WRONG = {
+    "covars": ({"covars": torch.eye(3).double()}, ValueError, r"covars must be \[N=25, 3, 3\], got \[3, 3\]"),
     "means": ({"means": [0.0]}, TypeError, "means must be a tensor, got list"),
     "quats": ({"quats": torch.zeros(25, 3).double()}, ValueError, r"quats must be \[N=25, 4\], got \[25, 3\]"),
     "scales": ({"scales": torch.zeros(24, 3).double()}, ValueError, r"scales must be \[N=25, 3\], got \[24, 3\]"),
