@@ -3,13 +3,7 @@
 
 #include <cstdint>
 
-#if defined(EMOGS_CUDA)
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#define EMOGS_CUDA_FLOATS float, __half, __nv_bfloat16  // those that CUDA kernels may be built for
-#else
-#define EMOGS_CUDA_FLOATS
-#endif
+#include "common/half.h"
 
 namespace emogs {
 
@@ -40,15 +34,13 @@ template <>
 constexpr const char* scalar_name<bool>() {
   return "bool";
 }
-#if defined(EMOGS_CUDA)
 template <>
-constexpr const char* scalar_name<__half>() {
+constexpr const char* scalar_name<Half>() {
   return "float16";
 }
 template <>
-constexpr const char* scalar_name<__nv_bfloat16>() {
+constexpr const char* scalar_name<BFloat16>() {
   return "bfloat16";
 }
-#endif
 
 }  // namespace emogs

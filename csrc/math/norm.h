@@ -1,6 +1,7 @@
 // Emotion-conditioned normalization of one element, forward and backward. With h = residual + (1 + gate) x:
 //   layer: n = (h - mean) * inverse_deviation;   rms: n = h * inverse_deviation
 //   y = (n * weight + bias) * (1 + scale) + shift = n * factor + offset
+// h is rounded to the type in which residual_out is stored before anything else is done with it, forward and backward.
 // Zero gate, scale and shift leave the bits of the plain normalization.
 #pragma once
 
@@ -17,8 +18,13 @@ struct NormStatistics {
 };
 
 template <class T>
-EMOGS_HD T norm_residual(T x, T residual, T gate) {
-  return residual + (T(1) + gate) * x;
+EMOGS_HD T norm_branch(T gate) {
+  return T(1) + gate;
+}
+
+template <class V>
+EMOGS_HD V norm_residual(V x, V residual, V branch) {
+  return residual + branch * x;
 }
 
 // From the sums over a row of the deviations h - mean and of their squares.
@@ -29,9 +35,10 @@ EMOGS_HD NormStatistics<T> norm_statistics(T mean, T deviation_sum, T square_sum
   return {mean, correction, T(1) / sqrt(variance + eps)};
 }
 
-template <class T>
-EMOGS_HD T norm_normalize(T h, const NormStatistics<T>& row) {
-  return ((h - row.mean) - row.correction) * row.inverse_deviation;
+// V is T, or a register of them.
+template <class V, class T>
+EMOGS_HD V norm_normalize(V h, const NormStatistics<T>& row) {
+  return ((h - V(row.mean)) - V(row.correction)) * V(row.inverse_deviation);
 }
 
 template <class T>
@@ -45,13 +52,13 @@ EMOGS_HD T norm_offset(T bias, T scale, T shift) {
 }
 
 // d loss / d h from d loss / d n, given the row's means of grad_n (0 for RMS) and of grad_n * n.
-template <class T>
-EMOGS_HD T norm_normalize_backward(T grad_n, T n, T mean_gradient, T mean_product, const NormStatistics<T>& row) {
-  return (grad_n - mean_gradient - n * mean_product) * row.inverse_deviation;
+template <class V, class T>
+EMOGS_HD V norm_normalize_backward(V grad_n, V n, T mean_gradient, T mean_product, const NormStatistics<T>& row) {
+  return (grad_n - V(mean_gradient) - n * V(mean_product)) * V(row.inverse_deviation);
 }
 
 // The vectors' gradients follow from two sums over the rows that share them, G = sum grad_y and P = sum grad_y * n:
 //   shift: G     scale: weight * P + bias * G     weight: (1 + scale) * P     bias: (1 + scale) * G
-// and the gate's is the sum of grad_h * x. They are formed after the reduction (emogs/ops/norm.py).
+// and the gate's is the sum of grad_h * x. They are formed after the reduction over tokens.
 
 }  // namespace emogs

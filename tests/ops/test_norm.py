@@ -18,6 +18,8 @@ from emogs.ops.native import _C
 from emogs.ops.norm import emotion_norm_reference
 
 KINDS = ("layer", "rms")
+HALVES = (torch.bfloat16, torch.float16)
+FLOATS = (torch.float32, *HALVES)
 CHANNELS = (3, 31, 32, 33, 128, 1000)
 
 
@@ -65,7 +67,8 @@ def gradients(arguments: dict, function=emogs.emotion_norm, seed: int = 1) -> di
     outputs = function(**(arguments | leaves))
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     generator = torch.Generator().manual_seed(seed)
-    directions = [torch.randn(o.shape, generator=generator, dtype=torch.float64).to(o) for o in outputs]
+    # Eighths: the same in every type.
+    directions = [(torch.randint(-16, 17, o.shape, generator=generator) / 8).to(o) for o in outputs]
     grads = torch.autograd.grad(outputs, list(leaves.values()), directions)
     return dict(zip(["y", "residual_out"], outputs, strict=False)) | dict(zip(leaves, grads, strict=True))
 
@@ -157,16 +160,50 @@ def test_null_gate_keeps_the_branch(device):
     assert torch.equal(without, arguments["residual"] + arguments["x"]) and torch.equal(zero, without)
 
 
-def test_mixed_types(device):
-    """bfloat16 tokens, float32 vectors and residual: each output has its partner's type, a gradient its input's."""
+@pytest.mark.parametrize("residual", FLOATS)
+@pytest.mark.parametrize("x", FLOATS)
+def test_mixed_types(device, x, residual):
+    """float32 vectors beside x and residual of any two types: each output has its partner's, a gradient its input's.
+
+    Rounding residual_out to its type comes first, so what follows is checked from there. What is left is one rounding
+    of each output, and of hidden's gradient in the sums of the gate.
+    """
     arguments = make(dtype=torch.float32, device=device)
-    arguments["x"] = arguments["x"].bfloat16()
-    actual, expected = gradients(arguments), gradients(in_double(arguments), emotion_norm_reference)
-    assert actual["y"].dtype == torch.bfloat16 and actual["residual_out"].dtype == torch.float32
-    for name, value in actual.items():
-        assert name in ("y", "residual_out") or value.dtype == arguments[name].dtype
-        error = (value.double() - expected[name]).abs().max() / expected[name].abs().max()
-        assert error < 2 * torch.finfo(torch.bfloat16).eps, name
+    arguments["x"], arguments["residual"] = arguments["x"].to(x), arguments["residual"].to(residual)
+    actual, exact = gradients(arguments), gradients(in_double(arguments), emotion_norm_reference)
+    assert actual["y"].dtype == x and actual["residual_out"].dtype == residual
+    assert all(value.dtype == arguments[name].dtype for name, value in actual.items() if name in arguments)
+    torch.testing.assert_close(
+        actual["residual_out"].double(), exact["residual_out"], rtol=torch.finfo(residual).eps, atol=1e-5
+    )
+    rounded = in_double(arguments | {"x": actual["residual_out"], "residual": None, "gate": None})
+    hidden = gradients(rounded, emotion_norm_reference)
+    for name in ("y", "scale", "shift", "weight", "bias"):
+        step = torch.finfo(x if name == "y" else torch.float32).eps
+        error = (actual[name].double() - hidden[name]).abs().max() / hidden[name].abs().max()
+        assert error < bound(33, torch.float32) + step, name
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("channels", [64, 31])
+def test_halves_convert_exactly(isa, dtype, channels):
+    """All 65,536 patterns to float32 and float32 to the nearest: residual_out = -0 + x is the conversion itself."""
+    patterns = torch.arange(-(2**15), 2**15).to(torch.int16)
+    patterns = torch.nn.functional.pad(patterns, (0, -len(patterns) % channels)).view(1, -1, channels)
+    zero = torch.zeros(1, channels)
+    half = patterns.view(dtype)
+    _, wide = emogs.emotion_norm(half, zero, zero, residual=torch.full(half.shape, -0.0))
+    assert torch.equal(wide.nan_to_num(7.0).view(torch.int32), half.float().nan_to_num(7.0).view(torch.int32))
+    assert torch.equal(wide.isnan(), half.isnan())
+
+    exact = half.float()
+    near = torch.cat([exact * factor for factor in (1, 1 + 2**-12, 1 - 2**-12, 1 + 2**-9, 1 + 2**-11, 1 + 3 * 2**-11)])
+    ties = (exact + half.float().roll(1)) / 2  # halfway between neighbours
+    values = torch.cat([near, ties[None, 0]]).reshape(1, -1, channels)
+    _, narrow = emogs.emotion_norm(values, zero, zero, residual=torch.full(values.shape, -0.0, dtype=dtype))
+    expected = values.to(dtype)
+    same = narrow.view(torch.int16) == expected.view(torch.int16)
+    assert (same | (narrow.isnan() & expected.isnan())).all()
 
 
 def test_half_scale_does_not_round_the_factor(device):
@@ -205,8 +242,10 @@ def test_non_contiguous_and_nan_stay_where_they_are(device):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bits_do_not_depend_on_threads_or_instruction_set(kind):
+@pytest.mark.parametrize("x", (*FLOATS, torch.float64))
+def test_bits_do_not_depend_on_threads_or_instruction_set(kind, x):
     arguments = make(tokens=700, channels=100, kind=kind, dtype=torch.float32)
+    arguments["x"] = arguments["x"].to(x)
     threads, isa = torch.get_num_threads(), _C.isa_in_use()
     results = {}
     try:
@@ -223,6 +262,59 @@ def test_bits_do_not_depend_on_threads_or_instruction_set(kind):
             assert torch.equal(value, first[name]), (run, name)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("given", [True, False])
+def test_large_results_are_written_past_the_caches(isa, dtype, given):
+    """The same bits as those of a part of the tokens, whose results are small enough for the caches."""
+    arguments = make(tokens=4200, channels=1024, dtype=dtype)
+    if not given:
+        del arguments["residual"], arguments["gate"]
+    part = {k: arguments[k][:, :100].contiguous() for k in ("x", "residual", "region") if k in arguments}
+    names = ("y", "residual_out", "x", "residual")
+    whole, small = gradients_of_ones(arguments), gradients_of_ones(arguments | part)
+    assert all(torch.equal(whole[k][:, :100], small[k]) for k in names if k in whole)
+
+
+def gradients_of_ones(arguments: dict) -> dict[str, Tensor]:
+    leaves = {k: arguments[k].clone().requires_grad_() for k in ("x", "residual") if k in arguments}
+    outputs = emogs.emotion_norm(**(arguments | leaves))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    grads = torch.autograd.grad(outputs, list(leaves.values()), [torch.ones_like(o) for o in outputs])
+    return dict(zip(["y", "residual_out"], outputs, strict=False)) | dict(zip(leaves, grads, strict=True))
+
+
+def test_results_go_where_they_are_told(device):
+    arguments = make(dtype=torch.bfloat16, device=device)
+    y, residual_out = emogs.emotion_norm(**arguments)
+    buffers = {"out": torch.empty_like(y), "residual_out": torch.empty_like(residual_out)}
+    assert all(a is b for a, b in zip(emogs.emotion_norm(**arguments, **buffers), buffers.values(), strict=True))
+    assert torch.equal(buffers["out"], y) and torch.equal(buffers["residual_out"], residual_out)
+    in_place = {"out": arguments["x"], "residual_out": arguments["residual"]}
+    emogs.emotion_norm(**arguments, **in_place)
+    assert torch.equal(arguments["x"], y) and torch.equal(arguments["residual"], residual_out)
+
+
+def test_given_buffers_compile():
+    arguments = make(dtype=torch.float32)
+    expected = emogs.emotion_norm(**arguments)
+    buffers = {"out": torch.empty_like(arguments["x"]), "residual_out": torch.empty_like(arguments["x"])}
+    torch.compile(emogs.emotion_norm, fullgraph=True, backend="aot_eager")(**arguments, **buffers)
+    assert torch.equal(buffers["out"], expected[0]) and torch.equal(buffers["residual_out"], expected[1])
+
+
+def test_one_output_without_gradient():
+    """A loss may use y alone, or residual_out alone."""
+    arguments = make(tokens=3, channels=5)
+    for used in (0, 1):
+        leaves = {k: arguments[k].clone().requires_grad_() for k in ("x", "residual", "gate")}
+        grads, expected = (
+            torch.autograd.grad(f(**(arguments | leaves))[used].square().sum(), list(leaves.values()))
+            for f in (emogs.emotion_norm, emotion_norm_reference)
+        )
+        for grad, reference in zip(grads, expected, strict=True):
+            torch.testing.assert_close(grad, reference)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_opcheck(device, kind):
     a = make(dtype=torch.float32, device=device)
@@ -232,6 +324,34 @@ def test_opcheck(device, kind):
     torch.library.opcheck(torch.ops.emogs.emotion_norm, (*whole, kind == "rms", 1e-6))
     plain = (a["x"], a["shift"], a["shift"], None, None, None, None, None)
     torch.library.opcheck(torch.ops.emogs.emotion_norm, (*plain, kind == "rms", 1e-6))
+
+
+def test_direct_calls_of_the_operations_are_checked():
+    """The operations underneath are reachable too; they must not read out of bounds."""
+    a = make(dtype=torch.float32)
+    vectors = (a["scale"], a["shift"], a["weight"], a["bias"])
+    settings = (a["gate"], a["region"], False, 1e-6)
+    with pytest.raises(ValueError, match=r"shift must be \[B=2, R=3, C=33\], got \[2, 2, 33\]"):
+        shift = a["scale"][:, :2].contiguous()
+        torch.ops.emogs.emotion_norm(a["x"], a["scale"], shift, None, None, a["residual"], *settings)
+    with pytest.raises(ValueError, match=r"residual must be \[B=2, T=9, C=33\]"):
+        torch.ops.emogs.emotion_norm(a["x"], *vectors, a["residual"][:, :5], *settings)
+    backward = torch.ops.emogs.emotion_norm_backward
+    for change, message in {
+        0: r"grad_y must be \[B=2, T=9, C=33\]",
+        1: r"grad_residual_out must be \[B=2, T=9, C=33\]",
+        3: r"x must be \[B=2, T=9, C=33\]",
+    }.items():
+        tokens = [a["x"], a["x"], a["residual"], a["x"]]
+        tokens[change] = tokens[change][:, :5]
+        with pytest.raises(ValueError, match=message):
+            backward(*tokens, *vectors, *settings)
+    with pytest.raises(ValueError, match="x must be a tensor where there is a gate"):
+        backward(a["x"], None, a["residual"], None, *vectors, *settings)
+    with pytest.raises(ValueError, match=r"out must be contiguous, \[2, 9, 33\]"):
+        torch.ops.emogs.emotion_norm_out(
+            a["x"], *vectors, a["residual"], *settings, a["x"][:, :5], torch.empty_like(a["x"])
+        )
 
 
 def test_traces_without_a_break():
@@ -244,6 +364,11 @@ def test_traces_without_a_break():
 
 def zeros(*shape: int, dtype=torch.float32, device="cpu") -> Tensor:
     return torch.zeros(*shape, dtype=dtype, device=device)
+
+
+def same_buffers() -> dict:
+    buffer = zeros(2, 9, 33)
+    return {"out": buffer, "residual_out": buffer}
 
 
 @pytest.mark.parametrize(
@@ -272,6 +397,21 @@ def zeros(*shape: int, dtype=torch.float32, device="cpu") -> Tensor:
         ({"kind": "batch"}, ValueError, 'kind must be "layer" or "rms", got \'batch\''),
         ({"eps": -1.0}, ValueError, "eps must be at least 0, got -1.0"),
         ({"eps": float("nan")}, ValueError, "eps must be at least 0, got nan"),
+        ({"out": zeros(2, 9, 32)}, ValueError, r"out must be contiguous, \[2, 9, 33\] on cpu, got \[2, 9, 32\] on cpu"),
+        ({"out": zeros(2, 9, 33).half()}, TypeError, "out must be float32, got torch.float16"),
+        ({"out": [1.0]}, TypeError, "out must be Tensor, got list"),
+        ({"residual_out": zeros(2, 33, 9).mT}, ValueError, r"residual_out must be contiguous, \[2, 9, 33\]"),
+        (
+            {"residual": None, "gate": None, "residual_out": zeros(2, 9, 33)},
+            ValueError,
+            "residual_out must be None wit",
+        ),
+        (same_buffers(), ValueError, "residual_out must be another tensor than out, got the same"),
+        (
+            {"x": zeros(2, 9, 33).requires_grad_(), "out": zeros(2, 9, 33)},
+            ValueError,
+            "out must be None where gradient",
+        ),
     ],
 )
 def test_refusals_name_what_does_not_fit(change, error, message):
