@@ -87,7 +87,8 @@ void fold_vectors(const EmotionNorm<T>& p, const Vector* all_shifts) {
 }
 
 template <class T, class Storage>
-static __attribute__((noinline)) NormStatistics<T> row_statistics(const Storage* h, int64_t channels, bool rms, T eps) {
+static __attribute__((noinline)) NormStatistics<T> row_statistics(const Storage* h, int64_t channels, bool rms,
+                                                                  T eps) noexcept {
   if (rms) {
     const auto squares = row_sums<T, 1>(channels, [=](int64_t c, auto lanes) {
       using V = decltype(lanes);
