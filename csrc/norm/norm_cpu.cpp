@@ -203,7 +203,7 @@ EMOGS_HD void backward_token(const EmotionNormBackward<T>& p, int64_t token, int
 
 /// Adds the pieces and forms the vectors' gradients (math/norm.h) for channels [begin, end).
 template <class T, class Vector = typename EmotionNorm<T>::Vector>
-void finish_gradients(const EmotionNormBackward<T>& p, int64_t begin, int64_t end) {
+void finish_gradients(const EmotionNormBackward<T>& p, int64_t begin, int64_t end) noexcept {
   const int64_t channels = p.channels, plane = p.regions * channels, terms = p.gate ? 3 : 2;
   for (int64_t c = begin; c < end; ++c) {
     if (p.grad_weight) p.grad_weight[c] = 0;
