@@ -87,8 +87,7 @@ void fold_vectors(const EmotionNorm<T>& p, const Vector* all_shifts) {
 }
 
 template <class T, class Storage>
-static __attribute__((noinline)) NormStatistics<T> row_statistics(const Storage* h, int64_t channels, bool rms,
-                                                                  T eps) noexcept {
+static __attribute__((noinline)) NormStatistics<T> row_statistics(const Storage* h, int64_t channels, bool rms, T eps) {
   if (rms) {
     const auto squares = row_sums<T, 1>(channels, [=](int64_t c, auto lanes) {
       using V = decltype(lanes);
@@ -203,7 +202,7 @@ EMOGS_HD void backward_token(const EmotionNormBackward<T>& p, int64_t token, int
 
 /// Adds the pieces and forms the vectors' gradients (math/norm.h) for channels [begin, end).
 template <class T, class Vector = typename EmotionNorm<T>::Vector>
-void finish_gradients(const EmotionNormBackward<T>& p, int64_t begin, int64_t end) noexcept {
+void finish_gradients(const EmotionNormBackward<T>& p, int64_t begin, int64_t end) {
   const int64_t channels = p.channels, plane = p.regions * channels, terms = p.gate ? 3 : 2;
   for (int64_t c = begin; c < end; ++c) {
     if (p.grad_weight) p.grad_weight[c] = 0;
