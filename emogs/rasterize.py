@@ -89,7 +89,7 @@ def rasterize(
     tensor([0.9990, 0.4995])
     """
     arguments = Arguments("rasterize")
-    scene = make_scene(arguments, gaussians, cameras, emotion, basis, rig)
+    scene = make_scene(arguments, gaussians, cameras, emotion, basis, rig, settings)
     background = expand_background(arguments, background, scene.images, scene.colors)
     tile_grid = tile_shape(scene.images, scene.width, scene.height)
     tile_mask = expand_tile_mask(arguments, tile_mask, tile_grid)

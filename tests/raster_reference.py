@@ -142,7 +142,11 @@ def project(
         jacobian = torch.func.vmap(torch.func.jacfwd(pixel), (0, None))(points, K)
     shape = quat_matrix(cloud.quats) * cloud.scales[:, None]
     factor = jacobian @ view[:3, :3] @ shape
-    covariances = factor @ factor.mT + settings.blur * torch.eye(2, dtype=points.dtype)
+    sharp = factor @ factor.mT
+    covariances = sharp + settings.blur * torch.eye(2, dtype=points.dtype)
+    opacities = cloud.opacities
+    if settings.antialiased:
+        opacities = opacities * torch.sqrt(torch.linalg.det(sharp) / torch.linalg.det(covariances))
     colors = cloud.colors
     if colors.dim() == 3:
         seen = cloud.means - torch.linalg.inv(view)[:3, 3]
@@ -150,7 +154,7 @@ def project(
             seen = (quat_matrix(turns).mT @ seen[..., None])[..., 0]
         basis = harmonics(torch.nn.functional.normalize(seen, dim=-1), colors.shape[1])
         colors = (torch.einsum("ns,nsc->nc", basis, colors) + 0.5).clamp(min=0)
-    return Screen(pixels, covariances, points[:, 2], cloud.opacities, colors)
+    return Screen(pixels, covariances, points[:, 2], opacities, colors)
 
 
 def composite(screen: Screen, width: int, height: int, background: Tensor | None, settings: RasterSettings):

@@ -15,7 +15,9 @@ from raster_scenes import WITHOUT_EDGES, RandomScene, random_scene
 
 import emogs
 from emogs import Cameras, EmotionBasis, Gaussians, RasterSettings, Rig, look_at, pinhole
+from emogs.ops.checks import Arguments
 from emogs.ops.native import _C
+from emogs.ops.project import make_scene
 
 FIELDS = ("means", "quats", "scales", "opacities")
 
@@ -316,31 +318,18 @@ def test_non_contiguous_inputs():
 
 
 def test_operation_is_sound():
-    scene = random_scene(4, size=(9, 7))
+    scene = random_scene(4, size=(9, 7), model="fisheye")
     tensors = leaves(scene)
-    basis = [tensors[f"basis_{f.name}"] for f in dataclasses.fields(EmotionBasis)]
-    gaussians = [tensors[name] for name in (*FIELDS, "colors", "viewmats", "Ks")]
-    settings = (RasterSettings().projection, RasterSettings().blending)
+    gaussians, cameras, options = from_leaves(scene, tensors)
+    options.pop("background")
     background = tensors["background"].detach().expand(2, 2, 3).clone().requires_grad_()
-    everything = (
-        *gaussians,
-        tensors["emotion"],
-        *basis,
-        scene.rig.binding,
-        tensors["frames"],
-        False,
-        9,
-        7,
-        "fisheye",
-        background,
-        torch.tensor([[[[True]], [[False]]]]).expand(2, 2, 1, 1),
-        *settings,
-        True,
-    )
-    torch.library.opcheck(torch.ops.emogs.rasterize, everything)
-    torch.library.opcheck(
-        torch.ops.emogs.rasterize, (*gaussians, *[None] * 8, False, 9, 7, "pinhole", None, None, *settings, False)
-    )
+    settings = RasterSettings(antialiased=True)
+    everything = make_scene(Arguments("test"), gaussians, cameras, **options, settings=settings)
+    mask = torch.tensor([[[[True]], [[False]]]]).expand(2, 2, 1, 1)
+    torch.library.opcheck(torch.ops.emogs.rasterize, (*everything, background, mask, settings.blending, True))
+    options = dict.fromkeys(options)
+    plain = make_scene(Arguments("test"), gaussians, cameras, **options, settings=RasterSettings())
+    torch.library.opcheck(torch.ops.emogs.rasterize, (*plain, None, None, settings.blending, False))
 
 
 def test_compiles():
@@ -471,6 +460,8 @@ def refusals():
         "blur": -0.1,
         "near": 0.0,
         "far": 0.001,
+        "radius_clip": -1.0,
+        "antialiased": 1,
         "depth": "median",
     }.items():
         yield (

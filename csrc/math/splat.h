@@ -22,8 +22,10 @@ constexpr int kSplatSize = 8;
 template <class T>
 struct SplatSettings {
   T alpha_cut;
-  T blur;       // variance added to both screen axes, pixels²
-  T near, far;  // depths outside this range are culled
+  T blur;         // variance added to both screen axes, pixels²
+  T near, far;    // depths outside this range are culled
+  T radius_clip;  // splats whose half width and half height both are at most this are culled, pixels
+  bool antialiased;
 };
 
 enum class Cull { visible, outside, non_finite };
@@ -52,7 +54,8 @@ EMOGS_HD T mahalanobis_reach(T opacity, T alpha_cut, T trace, T det) {
 }
 
 /// Projects a Gaussian with shape matrix M (covariance M Mᵀ). The rows of the screen factor J W M give the covariance,
-/// and its determinant as the square of their cross product, which does not cancel.
+/// and its determinant as the square of their cross product, which does not cancel. `antialiased` takes back from the
+/// opacity what the blur adds to the splat's area: times sqrt(det Σ / det(Σ + blur)) (Mip-Splatting, Yu et al. 2024).
 template <class T>
 EMOGS_HD SplatResult<T> make_splat(const Camera<T>& camera, Vec3<T> mean, const Mat3<T>& shape, T opacity,
                                    const SplatSettings<T>& settings) {
@@ -65,9 +68,10 @@ EMOGS_HD SplatResult<T> make_splat(const Camera<T>& camera, Vec3<T> mean, const 
   const Vec3<T> v = transpose_multiply(shape, transpose_multiply(camera.linear, p.dv));
   const T xx = dot(u, u), yy = dot(v, v), xy = dot(u, v);
   const Vec3<T> area = cross(u, v);
-  const T det = dot(area, area) + settings.blur * (xx + yy + settings.blur);
+  const T sharp_det = dot(area, area), det = sharp_det + settings.blur * (xx + yy + settings.blur);
   const T wide = xx + settings.blur, high = yy + settings.blur;
   const T inverse = T(1) / det;
+  if (settings.antialiased) opacity = opacity * sqrt(sharp_det * inverse);
   Splat<T> splat = {p.u, p.v, high * inverse, -xy * inverse, wide * inverse, opacity, point.z, T(0)};
   if (!(is_finite(p.u) && is_finite(p.v) && is_finite(splat.a) && is_finite(splat.b) && is_finite(splat.c) &&
         is_finite(opacity)))
@@ -78,7 +82,8 @@ EMOGS_HD SplatResult<T> make_splat(const Camera<T>& camera, Vec3<T> mean, const 
   if (!is_finite(reach_x) || !is_finite(reach_y)) return {none, Cull::non_finite};
   const bool outside =
       p.u + reach_x <= T(0) || p.u - reach_x >= camera.width || p.v + reach_y <= T(0) || p.v - reach_y >= camera.height;
-  if (outside) return {none, Cull::outside};
+  const bool small = reach_x <= settings.radius_clip && reach_y <= settings.radius_clip;
+  if (outside || small) return {none, Cull::outside};
   splat.reach_y = reach_y;
   return {splat, Cull::visible};
 }
@@ -87,14 +92,18 @@ template <class T>
 struct SplatGrad {
   Vec3<T> mean;
   Mat3<T> shape;
+  T opacity;
   CameraGrad<T> camera;  // its position has no part in the splat
 };
 
-/// `grad` holds the gradients of the splat's fields; those of opacity and reach are the caller's. For the conic C =
-/// Σ⁻¹, dL/dΣ = -C (dL/dC) C with the symmetric dL/dC = [[a, b/2], [b/2, c]].
+/// `grad` holds the gradients of the splat's fields; the reach has none. For the conic C = Σ⁻¹, dL/dΣ = -C (dL/dC) C
+/// with the symmetric dL/dC = [[a, b/2], [b/2, c]]. For the antialiased opacity o' = o sqrt(s / det) of the sharp
+/// splat's determinant s = |u × v|² and det = s + blur (xx + yy + blur),
+///     do'/o' = do/o + blur/(2 det) ((xx + yy + blur)/s ds - dxx - dyy).
 template <class T>
 EMOGS_HD SplatGrad<T> make_splat_backward(const Camera<T>& camera, Vec3<T> mean, const Mat3<T>& shape,
-                                          const Splat<T>& splat, const Splat<T>& grad) {
+                                          const Splat<T>& splat, const Splat<T>& grad,
+                                          const SplatSettings<T>& settings) {
   const Vec3<T> point = multiply(camera.linear, mean) + camera.translation;
   const Projection<T> p = project(camera, point);
   const Vec3<T> world_u = transpose_multiply(camera.linear, p.du), world_v = transpose_multiply(camera.linear, p.dv);
@@ -103,10 +112,23 @@ EMOGS_HD SplatGrad<T> make_splat_backward(const Camera<T>& camera, Vec3<T> mean,
   const T a = splat.a, b = splat.b, c = splat.c, half_b = grad.b / T(2);
   const T left_xx = a * grad.a + b * half_b, left_xy = a * half_b + b * grad.c;
   const T left_yx = b * grad.a + c * half_b, left_yy = b * half_b + c * grad.c;
-  const T grad_xx = -(left_xx * a + left_xy * b), grad_yy = -(left_yx * b + left_yy * c);
+  T grad_xx = -(left_xx * a + left_xy * b), grad_yy = -(left_yx * b + left_yy * c);
   const T grad_xy = -(left_xx * b + left_xy * c);  // of each of the two equal entries
 
-  const Vec3<T> grad_u = T(2) * (grad_xx * u + grad_xy * v), grad_v = T(2) * (grad_xy * u + grad_yy * v);
+  const Vec3<T> zero = {T(0), T(0), T(0)};
+  Vec3<T> grad_area = zero;
+  T compensation = T(1);
+  if (settings.antialiased) {
+    const Vec3<T> area = cross(u, v);
+    const T sharp_det = dot(area, area), widened = dot(u, u) + dot(v, v) + settings.blur;
+    const T inverse = T(1) / (sharp_det + settings.blur * widened);
+    compensation = sqrt(sharp_det * inverse);
+    const T shared = T(0.5) * settings.blur * inverse * grad.opacity * splat.opacity;
+    grad_xx = grad_xx - shared, grad_yy = grad_yy - shared;
+    grad_area = (T(2) * shared * widened / sharp_det) * area;
+  }
+  const Vec3<T> grad_u = T(2) * (grad_xx * u + grad_xy * v) + cross(v, grad_area);
+  const Vec3<T> grad_v = T(2) * (grad_xy * u + grad_yy * v) + cross(grad_area, u);
   const Vec3<T> grad_world_u = multiply(shape, grad_u), grad_world_v = multiply(shape, grad_v);
   const Vec3<T> grad_du = multiply(camera.linear, grad_world_u), grad_dv = multiply(camera.linear, grad_world_v);
   const ProjectGrad<T> grad_p = project_backward(camera, point, {grad.x, grad.y, grad_du, grad_dv});
@@ -115,9 +137,10 @@ EMOGS_HD SplatGrad<T> make_splat_backward(const Camera<T>& camera, Vec3<T> mean,
   SplatGrad<T> result;
   result.mean = transpose_multiply(camera.linear, grad_point);
   result.shape = outer(world_u, grad_u) + outer(world_v, grad_v);
+  result.opacity = grad.opacity * compensation;
   result.camera.linear = outer(grad_point, mean) + outer(p.du, grad_world_u) + outer(p.dv, grad_world_v);
   result.camera.translation = grad_point;
-  result.camera.position = {T(0), T(0), T(0)};
+  result.camera.position = zero;
   result.camera.fx = grad_p.fx;
   result.camera.fy = grad_p.fy;
   result.camera.cx = grad_p.cx;

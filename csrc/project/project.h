@@ -14,8 +14,9 @@ template <class T>
 struct ProjectForward : Launch {
   int64_t batch, cameras, count, channels, harmonics, components, faces;  // P, C, N, D, S (0: plain colours), K, F
   int width, height;
-  int model;  // math/camera.h's CameraModel, of all cameras
-  double alpha_cut, blur, near, far;
+  int model;                                       // math/camera.h's CameraModel, of all cameras
+  double alpha_cut, blur, near, far, radius_clip;  // math/splat.h's SplatSettings
+  bool antialiased;
   const int32_t* rows;  // [4, P] row of the Gaussians, cameras, emotion and rig of a batch element
 
   const T* means;      // [G, N, 3] world or face coordinates
@@ -37,7 +38,8 @@ struct ProjectForward : Launch {
 
   T* splats;        // [P, C, N, 8] out: math/splat.h's Splat
   T* splat_colors;  // [P, C, N, D] out; zero where culled
-  int64_t* culled;  // [P, C, 2] out: Gaussians outside the view or too faint, and non-finite ones; must come zeroed
+  int64_t* culled;  // [P, C, 2] out: Gaussians outside the view, too faint or too small, and non-finite ones; must come
+                    // zeroed
 
   template <class Reader>
   void visit(Reader& field) {
@@ -45,6 +47,7 @@ struct ProjectForward : Launch {
     field("harmonics", harmonics), field("components", components), field("faces", faces);
     field("width", width), field("height", height), field("model", model);
     field("alpha_cut", alpha_cut), field("blur", blur), field("near", near), field("far", far);
+    field("radius_clip", radius_clip), field("antialiased", antialiased);
     field("rows", rows);
     field("means", means), field("quats", quats), field("scales", scales), field("opacities", opacities);
     field("colors", colors), field("viewmats", viewmats), field("Ks", Ks);

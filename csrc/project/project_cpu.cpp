@@ -10,7 +10,7 @@ namespace {
 
 template <class T>
 SplatSettings<T> splat_settings(const ProjectForward<T>& p) {
-  return {T(p.alpha_cut), T(p.blur), T(p.near), T(p.far)};
+  return {T(p.alpha_cut), T(p.blur), T(p.near), T(p.far), T(p.radius_clip), p.antialiased};
 }
 
 template <class T>
@@ -213,6 +213,7 @@ void project_block_backward(const ProjectBackward<T>& p, int64_t slice, int64_t 
   T sh_shift[3 * kBlockSize] = {}, grad_shift[3 * kBlockSize] = {};
   if (p.harmonics && p.emotion) add_components(p, p.basis_colors, rows.emotion, block, 3, sh_shift);
   T* emotion_sums = p.emotion_sums ? p.emotion_sums + (slice * p.batch + element) * p.components : nullptr;
+  const SplatSettings<T> settings = splat_settings(p);
   BlockDelta<T> grad_delta = {};
   for (int i = 0; i < block.size; i++) {
     const int64_t n = block.begin + i;
@@ -232,7 +233,7 @@ void project_block_backward(const ProjectBackward<T>& p, int64_t slice, int64_t 
       }
       const Splat<T>& grad_splat = reinterpret_cast<const Splat<T>*>(p.grad_splats)[at];
       const Camera<T> camera = camera_at(p, rows.camera, c);
-      SplatGrad<T> back = make_splat_backward(camera, g.world.mean, shape, splat, grad_splat);
+      SplatGrad<T> back = make_splat_backward(camera, g.world.mean, shape, splat, grad_splat, settings);
       if (p.harmonics) {
         const ShGrad<T> sh = sh_color_backward(p, rows, camera, g.world.mean, n, sh_shift + 3 * i,
                                                p.grad_splat_colors + at * p.channels, grad_shift + 3 * i);
@@ -241,7 +242,7 @@ void project_block_backward(const ProjectBackward<T>& p, int64_t slice, int64_t 
         grad_sh_rotation = grad_sh_rotation + sh.rotation;
       }
       grad.mean = grad.mean + back.mean;
-      grad.opacity += grad_splat.opacity;
+      grad.opacity += back.opacity;
       grad_shape = grad_shape + back.shape;
       if (p.camera_sums)
         add_camera(p.camera_sums + kCameraSums * ((slice * p.batch + element) * p.cameras + c), back.camera);

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from emogs.ops.checks import Arguments
 from emogs.ops.native import _C, launch
-from emogs.ops.scene import SCHEMA, CameraModel, Scene, broadcast_rows
+from emogs.ops.scene import SCENE_SIZE, SCHEMA, CameraModel, Scene, broadcast_rows, split_scene
 from emogs.ops.settings import RasterSettings
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Splats:
     colors: Tensor
     """[..., C, N, D]."""
     outside: Tensor
-    """[..., C] int64: how many were culled for depth, for lying outside the image or for being too faint anywhere."""
+    """[..., C] int64: how many were culled for depth, for lying outside the image or for being too faint or small."""
     non_finite: Tensor
     """[..., C] int64: how many were culled for infinities or NaN (a zero quaternion makes some)."""
 
@@ -56,7 +56,7 @@ class Splats:
 
     @property
     def opacities(self) -> Tensor:
-        """[..., C, N] after the emotion."""
+        """[..., C, N] after the emotion, lowered where `RasterSettings.antialiased`."""
         return self.records[..., 5]
 
     @property
@@ -93,8 +93,8 @@ def project_gaussians(
     >>> project_gaussians(one, camera).means
     tensor([[[32., 32.]]])
     """
-    scene = make_scene(Arguments("project_gaussians"), gaussians, cameras, emotion, basis, rig)
-    return Splats(*torch.ops.emogs.project_gaussians(*scene, settings.projection))
+    scene = make_scene(Arguments("project_gaussians"), gaussians, cameras, emotion, basis, rig, settings)
+    return Splats(*torch.ops.emogs.project_gaussians(*scene))
 
 
 def make_scene(
@@ -104,6 +104,7 @@ def make_scene(
     emotion: Tensor | None,
     basis: EmotionBasis | None,
     rig: Rig | None,
+    settings: RasterSettings,
 ) -> Scene:
     """Checks that the arguments of one call fit each other (each was checked alone when made), and lines them up."""
     from emogs.cameras import Cameras  # these modules need emogs.ops.checks, whose package imports this one
@@ -157,6 +158,8 @@ def make_scene(
         width=cameras.width,
         height=cameras.height,
         model=cameras.model,
+        settings=settings.projection,
+        antialiased=settings.antialiased,
     )
     try:
         _ = scene.batch
@@ -169,29 +172,29 @@ def make_scene(
 
 torch.library.define(
     "emogs::project_gaussians",
-    f"({SCHEMA}, float[] settings) -> (Tensor records, Tensor colors, Tensor outside, Tensor non_finite)",
+    f"({SCHEMA}) -> (Tensor records, Tensor colors, Tensor outside, Tensor non_finite)",
 )
 torch.library.define(
     "emogs::project_gaussians_backward",
-    f"({SCHEMA}, float[] settings, Tensor records, Tensor grad_records, Tensor grad_colors, bool[] needed) -> Tensor[]",
+    f"({SCHEMA}, Tensor records, Tensor grad_records, Tensor grad_colors, bool[] needed) -> Tensor[]",
 )
 
 
 @torch.library.impl("emogs::project_gaussians", "cpu")
 def _forward(*args):
-    scene, settings = Scene(*args[:-1]), args[-1]
+    scene = Scene(*args)
     if scene.binding is not None and scene.frames is not None:
         Arguments("project_gaussians").check_indices("rig.binding", scene.binding, "F", scene.frames.shape[-2])
     records = scene.means.new_empty((*scene.images, scene.gaussians, SPLAT_SIZE))
     colors = scene.means.new_empty((*scene.images, scene.gaussians, scene.channels))
     culled = torch.zeros((*scene.images, 2), dtype=torch.int64)
-    _C.project_gaussians_forward(**_common(scene, settings), splats=records, splat_colors=colors, culled=culled)
+    _C.project_gaussians_forward(**_common(scene), splats=records, splat_colors=colors, culled=culled)
     return records, colors, culled[..., 0].clone(), culled[..., 1].clone()
 
 
 @torch.library.register_fake("emogs::project_gaussians")
 def _forward_fake(*args):
-    scene = Scene(*args[:-1])
+    scene = Scene(*args)
     records = scene.means.new_empty((*scene.images, scene.gaussians, SPLAT_SIZE))
     colors = scene.means.new_empty((*scene.images, scene.gaussians, scene.channels))
     counts = [scene.means.new_empty(scene.images, dtype=torch.int64) for _ in range(2)]
@@ -200,7 +203,7 @@ def _forward_fake(*args):
 
 @torch.library.impl("emogs::project_gaussians_backward", "cpu")
 def _backward(*args):
-    scene, (settings, records, grad_records, grad_colors, needed) = Scene(*args[:19]), args[19:]
+    scene, (records, grad_records, grad_colors, needed) = Scene(*args[:SCENE_SIZE]), args[SCENE_SIZE:]
     grads = dict(zip(Scene._fields, _empty_gradients(scene, needed, torch.zeros), strict=False))
     elements, cameras = scene.batch.numel(), scene.images[-1]
     slices = max(1, -(-scene.gaussians // _SLICE))
@@ -212,7 +215,7 @@ def _backward(*args):
     faces = scene.frames.shape[-2] if scene.frames is not None else 0
     with_frames = grads["frames"] is not None
     _C.project_gaussians_backward(
-        **_common(scene, settings),
+        **_common(scene),
         splats=records.contiguous(),
         splat_colors=None,
         culled=None,
@@ -231,7 +234,7 @@ def _backward(*args):
 
 @torch.library.register_fake("emogs::project_gaussians_backward")
 def _backward_fake(*args):
-    scene, needed = Scene(*args[:19]), args[-1]
+    scene, needed = Scene(*args[:SCENE_SIZE]), args[-1]
     grads = _empty_gradients(scene, needed, torch.empty)
     return [scene.means.new_empty(0) if grad is None else grad for grad in grads]
 
@@ -245,21 +248,21 @@ def _empty_gradients(scene: Scene, needed, make) -> list[Tensor | None]:
 
 
 def _save(ctx, inputs, output):
-    ctx.save_for_backward(*inputs[:15], output[0])
-    ctx.rest = inputs[15:]
+    tensors, ctx.scene, _ = split_scene(inputs)
+    ctx.save_for_backward(*tensors, output[0])
     ctx.mark_non_differentiable(output[2], output[3])
 
 
 def _differentiate(ctx, grad_records, grad_colors, *_):
     *tensors, records = ctx.saved_tensors
-    return *scene_gradients(ctx, tensors, ctx.rest, records, grad_records, grad_colors), None
+    return tuple(scene_gradients(ctx, Scene(*tensors, *ctx.scene), records, grad_records, grad_colors))
 
 
-def scene_gradients(ctx, tensors, rest, records, grad_records, grad_colors) -> list[Tensor | None]:
-    """Gradients of the scene's arguments; those not needed are None. `rest` is sh to model and the settings."""
-    needed = [bool(n) for n in ctx.needs_input_grad[:15]]
-    grads = torch.ops.emogs.project_gaussians_backward(*tensors, *rest, records, grad_records, grad_colors, needed)
-    return [grad if n else None for grad, n in zip(grads, needed, strict=True)] + [None] * 4
+def scene_gradients(ctx, scene, records, grad_records, grad_colors) -> list[Tensor | None]:
+    """Gradients of the scene's arguments; those not needed, and of what is no tensor, are None."""
+    needed = [bool(n) for n in ctx.needs_input_grad[: len(scene.tensors)]]
+    grads = torch.ops.emogs.project_gaussians_backward(*scene, records, grad_records, grad_colors, needed)
+    return [grad if n else None for grad, n in zip(grads, needed, strict=True)] + [None] * (SCENE_SIZE - len(needed))
 
 
 def _refuse_second_derivative(ctx, *grads):
@@ -270,8 +273,8 @@ torch.library.register_autograd("emogs::project_gaussians", _differentiate, setu
 torch.library.register_autograd("emogs::project_gaussians_backward", _refuse_second_derivative)
 
 
-def _common(scene: Scene, settings: list[float]) -> dict[str, object]:
-    alpha_cut, blur, near, far = settings
+def _common(scene: Scene) -> dict[str, object]:
+    alpha_cut, blur, near, far, radius_clip = scene.settings
     tensors = {
         name: None if tensor is None else tensor.contiguous()
         for name, tensor in zip(Scene._fields, scene.tensors, strict=False)
@@ -293,5 +296,7 @@ def _common(scene: Scene, settings: list[float]) -> dict[str, object]:
         "blur": blur,
         "near": near,
         "far": far,
+        "radius_clip": radius_clip,
+        "antialiased": scene.antialiased,
         "rows": broadcast_rows(scene.batches),
     }

@@ -15,14 +15,15 @@ SCHEMA = (
     "Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, Tensor Ks, "
     "Tensor? emotion, Tensor? basis_means, Tensor? basis_rotations, Tensor? basis_log_scales, "
     "Tensor? basis_logit_opacities, Tensor? basis_colors, Tensor? binding, Tensor? frames, "
-    "bool sh, int width, int height, str model"
+    "bool sh, int width, int height, str model, float[] settings, bool antialiased"
 )
 """`Scene` as the leading arguments of an operation."""
 
 
 class Scene(NamedTuple):
     """Everything that decides where splats land and what colours they have. Shapes as in `Gaussians`, `Cameras`,
-    `EmotionBasis` and `Rig`; `colors` holds the harmonics where `sh` is true."""
+    `EmotionBasis` and `Rig`; `colors` holds the harmonics where `sh` is true; `settings` are
+    `RasterSettings.projection`."""
 
     means: Tensor
     quats: Tensor
@@ -43,6 +44,8 @@ class Scene(NamedTuple):
     width: int
     height: int
     model: str
+    settings: list[float]
+    antialiased: bool
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
@@ -77,6 +80,14 @@ class Scene(NamedTuple):
     def channels(self) -> int:
         """Channels of the colours that come out."""
         return self.colors.shape[-1]
+
+
+SCENE_SIZE = len(Scene._fields)
+
+
+def split_scene(inputs: tuple) -> tuple[tuple, tuple, tuple]:
+    """The arguments of an operation that begins with a scene: its tensors, the rest of it, and what follows."""
+    return inputs[:15], inputs[15:SCENE_SIZE], inputs[SCENE_SIZE:]
 
 
 @lru_cache(maxsize=64)

@@ -29,13 +29,21 @@ class RasterSettings:
     """Gaussians nearer than this camera-space depth are culled."""
     far: float = 1e10
     """Gaussians farther than this camera-space depth are culled."""
+    antialiased: bool = False
+    """Lowers the opacity of a splat by what `blur` adds to its area (the 2D filter of Mip-Splatting, Yu et al. 2024):
+    times sqrt(det S / det(S + blur I)) for its covariance S on the screen. Thin splats then keep their brightness at
+    any distance, instead of growing."""
+    radius_clip: float = 0.0
+    """Gaussians whose half width and half height on the screen both are at most this are culled, pixels."""
     depth: DepthMode = "accumulated"
     """`Rendering.depths`: sums of weight times depth, those divided by alpha ("expected"), or nothing."""
 
     def __post_init__(self) -> None:
-        for name in ("alpha_cut", "alpha_ceiling", "transmittance_stop", "blur", "near", "far"):
+        for name in ("alpha_cut", "alpha_ceiling", "transmittance_stop", "blur", "near", "far", "radius_clip"):
             if not isinstance(getattr(self, name), (int, float)):
                 raise TypeError(f"RasterSettings: {name} must be a number, got {getattr(self, name)!r}")
+        if not isinstance(self.antialiased, bool):
+            raise TypeError(f"RasterSettings: antialiased must be True or False, got {self.antialiased!r}")
         ranges = {
             "alpha_cut": ("in [1e-38, 1]", 1e-38 <= self.alpha_cut <= 1),
             "alpha_ceiling": ("in (0, 1)", 0 < self.alpha_ceiling < 1),
@@ -43,6 +51,7 @@ class RasterSettings:
             "blur": ("at least 0", 0 <= self.blur < float("inf")),
             "near": ("a number above 0", 0 < self.near < float("inf")),
             "far": ("finite and above near", self.near < self.far < float("inf")),
+            "radius_clip": ("at least 0", 0 <= self.radius_clip < float("inf")),
             "depth": (" or ".join(map(repr, _DEPTHS)), isinstance(self.depth, str) and self.depth in _DEPTHS),
         }
         for name, (expected, fits) in ranges.items():
@@ -51,8 +60,8 @@ class RasterSettings:
 
     @property
     def projection(self) -> list[float]:
-        """What `emogs::project_gaussians` takes: alpha_cut, blur, near, far."""
-        return [self.alpha_cut, self.blur, self.near, self.far]
+        """What projection takes: alpha_cut, blur, near, far, radius_clip."""
+        return [self.alpha_cut, self.blur, self.near, self.far, self.radius_clip]
 
     @property
     def blending(self) -> list[float]:

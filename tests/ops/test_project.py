@@ -13,6 +13,8 @@ from raster_scenes import random_scene
 from emogs import EmotionBasis, Gaussians, RasterSettings, Rig
 from emogs.cameras import CameraModel
 from emogs.ops import project_gaussians
+from emogs.ops.checks import Arguments
+from emogs.ops.project import make_scene
 
 # float64 against float64, a few dozen operations: anything but rounding is a wrong formula
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
@@ -23,16 +25,18 @@ def gsplat_reference():
     return pytest.importorskip("gsplat.cuda._torch_impl", reason="gsplat is not installed: no parity tests")
 
 
+@pytest.mark.parametrize("antialiased", [False, True])
 @pytest.mark.parametrize("model", get_args(CameraModel))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_projection_equals_gsplat(gsplat_reference, dtype, model):
+def test_projection_equals_gsplat(gsplat_reference, dtype, model, antialiased):
     scene = random_scene(500, dtype=dtype, size=(64, 48), spread=0.6, model=model)
-    splats = project_gaussians(scene.gaussians, scene.cameras)
+    splats = project_gaussians(scene.gaussians, scene.cameras, settings=RasterSettings(antialiased=antialiased))
     g, cameras = scene.gaussians, scene.cameras
     covariances, _ = gsplat_reference._quat_scale_to_covar_preci(g.quats, g.scales, compute_preci=False)
-    radii, means, depths, conics, _ = gsplat_reference._fully_fused_projection(
-        g.means, covariances, cameras.viewmats, cameras.Ks, 64, 48, camera_model=model
+    radii, means, depths, conics, factors = gsplat_reference._fully_fused_projection(
+        g.means, covariances, cameras.viewmats, cameras.Ks, 64, 48, calc_compensations=antialiased, camera_model=model
     )
+    opacities = g.opacities * factors if antialiased else g.opacities.expand(2, -1)
     visible = splats.radii[..., 0] > 0
     assert visible.float().mean() > 0.5
     assert (radii[visible] > 0).all(), "what is drawn is visible to gsplat, too"
@@ -43,6 +47,7 @@ def test_projection_equals_gsplat(gsplat_reference, dtype, model):
     torch.testing.assert_close(splats.means[visible], means[visible], **tolerance)
     torch.testing.assert_close(splats.conics[visible], conics[visible], **tolerance)
     torch.testing.assert_close(splats.depths[visible], depths[visible], **tolerance)
+    torch.testing.assert_close(splats.opacities[visible], opacities[visible], **tolerance)
 
 
 @pytest.mark.parametrize("degree", range(5))
@@ -60,25 +65,29 @@ def test_harmonics_equal_gsplat_and_legendre(gsplat_reference, degree):
     torch.testing.assert_close(splats.colors[0, visible], ours[visible], **EXACT)
 
 
+@pytest.mark.parametrize("antialiased", [False, True])
 @pytest.mark.parametrize("model", get_args(CameraModel))
-def test_reference_agrees_far_outside_the_image(model):
+def test_reference_agrees_far_outside_the_image(model, antialiased):
     """Where a pinhole's Jacobian is clamped: the tests of gradients rely on the reference there."""
     scene = random_scene(300, size=(32, 24), spread=2.0, model=model)
-    splats = project_gaussians(scene.gaussians, scene.cameras)
+    settings = RasterSettings(antialiased=antialiased)
+    splats = project_gaussians(scene.gaussians, scene.cameras, settings=settings)
     for c in range(2):
         g, view, K = scene.gaussians, scene.cameras.viewmats[c], scene.cameras.Ks[c]
         cloud = Cloud(g.means, g.quats, g.scales, g.opacities, g.colors)
-        screen = project(cloud, view, K, 32, 24, RasterSettings(), turns=None, model=model)
+        screen = project(cloud, view, K, 32, 24, settings, turns=None, model=model)
         visible = splats.radii[c, :, 0] > 0
         torch.testing.assert_close(splats.means[c, visible], screen.means[visible], **EXACT)
         conics = torch.linalg.inv(screen.covariances)[:, [0, 0, 1], [0, 1, 1]]
         torch.testing.assert_close(splats.conics[c, visible], conics[visible], **EXACT)
+        torch.testing.assert_close(splats.opacities[c, visible], screen.opacities[visible], **EXACT)
 
 
 @pytest.mark.parametrize("sh_degree", [None, 0, 2, 4])
 @pytest.mark.parametrize("spread", [0.3, 1.5])  # the second reaches where the Jacobian is clamped
 @pytest.mark.parametrize("model", get_args(CameraModel))
-def test_gradients_of_every_input(sh_degree, spread, model):
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_gradients_of_every_input(sh_degree, spread, model, antialiased):
     scene = random_scene(4, sh_degree=sh_degree, channels=5, spread=spread, seed=3, scale=0.3, model=model)
     g, basis = scene.gaussians, scene.basis
     stored = g.colors if g.sh is None else g.sh
@@ -94,7 +103,7 @@ def test_gradients_of_every_input(sh_degree, spread, model):
             emotion=emotion,
             basis=EmotionBasis(*fields),
             rig=rig,
-            settings=RasterSettings(alpha_cut=1e-6),
+            settings=RasterSettings(alpha_cut=1e-6, antialiased=antialiased),
         )
         return out.records[..., :7], out.colors
 
@@ -259,31 +268,22 @@ def test_second_derivatives_are_refused():
         grad.sum().backward()
 
 
-def test_operation_is_sound():
-    scene = random_scene(4)
-    g, c = scene.gaussians, scene.cameras
-    tensors = [
-        g.means,
-        g.quats,
-        g.scales,
-        g.opacities,
-        g.colors,
-        c.viewmats,
-        c.Ks,
-        scene.emotion,
-        *scene.basis.given().values(),
-    ]
-    tensors = [t.clone().requires_grad_() for t in tensors]
-    arguments = (
-        *tensors,
-        scene.rig.binding,
-        scene.rig.frames,
-        False,
-        c.width,
-        c.height,
-        "fisheye",
-        RasterSettings().projection,
-    )
-    torch.library.opcheck(torch.ops.emogs.project_gaussians, arguments)
-    none = (*tensors[:7], *[None] * 8, False, c.width, c.height, "ortho", RasterSettings().projection)
-    torch.library.opcheck(torch.ops.emogs.project_gaussians, none)
+def leaf(owner):
+    """A copy whose floating tensors are leaves that require gradients."""
+    if isinstance(owner, torch.Tensor):
+        return owner.detach().clone().requires_grad_()
+    fields = {f.name: getattr(owner, f.name) for f in dataclasses.fields(owner)}
+    floats = {k: v for k, v in fields.items() if isinstance(v, torch.Tensor) and v.is_floating_point()}
+    return dataclasses.replace(owner, **{name: leaf(value) for name, value in floats.items()})
+
+
+@pytest.mark.parametrize("model", get_args(CameraModel))
+@pytest.mark.parametrize("options", [{}, {"antialiased": True, "radius_clip": 0.5}], ids=["plain", "options"])
+def test_operation_is_sound(model, options):
+    scene = random_scene(4, model=model)
+    settings = RasterSettings(**options)
+    for modulated in ((None, None, None), (leaf(scene.emotion), leaf(scene.basis), leaf(scene.rig))):
+        arguments = make_scene(
+            Arguments("test"), leaf(scene.gaussians), leaf(scene.cameras), *modulated, settings=settings
+        )
+        torch.library.opcheck(torch.ops.emogs.project_gaussians, tuple(arguments))
