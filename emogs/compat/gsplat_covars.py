@@ -56,12 +56,11 @@ class _Attached(torch.autograd.Function):
         quats = means.new_tensor([1.0, 0, 0, 0]).expand(*count, 4)
         scales = means.new_tensor(_SQUARES).sqrt().expand(*count, 3)
         gaussians = Gaussians(means, quats, scales, means[..., 0], colors=means[..., :1])
-        scene = make_scene(
-            Arguments("rasterization"), gaussians, Cameras(viewmats, Ks, width, height, model), None, None, None
-        )
+        seen_by = Cameras(viewmats, Ks, width, height, model)
+        scene = make_scene(Arguments("rasterization"), gaussians, seen_by, None, None, None, settings)
         needed = [name in ("quats", "scales") for name in scene._fields[: len(scene.tensors)]]
         grads = torch.ops.emogs.project_gaussians_backward(
-            *scene, settings.projection, records, grad_records, torch.zeros_like(records[..., :1]), needed
+            *scene, records, grad_records, torch.zeros_like(records[..., :1]), needed
         )
         return grad_records, _read_off(grads[1], grads[2]), None, None, None
 
