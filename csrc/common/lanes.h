@@ -5,9 +5,9 @@
 
 #include "common/platform.h"
 
-#if defined(__AVX__)
+#if defined(__x86_64__)
 #include <immintrin.h>
-#elif defined(__ARM_NEON)
+#else
 #include <arm_neon.h>
 #endif
 
@@ -28,23 +28,83 @@ struct LaneTypes;
 template <>
 struct LaneTypes<float> {
   typedef float Values __attribute__((vector_size(kRegisterBytes)));
-  typedef int32_t Mask __attribute__((vector_size(kRegisterBytes)));  // all ones where true
+  typedef float Unaligned __attribute__((vector_size(kRegisterBytes), aligned(4), may_alias));
+  typedef int32_t Truth __attribute__((vector_size(kRegisterBytes)));
   typedef uint32_t Bits __attribute__((vector_size(kRegisterBytes)));
 };
 
 template <>
 struct LaneTypes<double> {
   typedef double Values __attribute__((vector_size(kRegisterBytes)));
-  typedef int64_t Mask __attribute__((vector_size(kRegisterBytes)));
+  typedef double Unaligned __attribute__((vector_size(kRegisterBytes), aligned(8), may_alias));
+  typedef int64_t Truth __attribute__((vector_size(kRegisterBytes)));
   typedef uint64_t Bits __attribute__((vector_size(kRegisterBytes)));
+};
+
+#if defined(__AVX512F__)
+EMOGS_HD LaneTypes<float>::Values square_root(LaneTypes<float>::Values a) {
+  return _mm512_sqrt_ps(a);
+}
+EMOGS_HD LaneTypes<double>::Values square_root(LaneTypes<double>::Values a) {
+  return _mm512_sqrt_pd(a);
+}
+#elif defined(__AVX__)
+EMOGS_HD LaneTypes<float>::Values square_root(LaneTypes<float>::Values a) {
+  return _mm256_sqrt_ps(a);
+}
+EMOGS_HD LaneTypes<double>::Values square_root(LaneTypes<double>::Values a) {
+  return _mm256_sqrt_pd(a);
+}
+#elif defined(__x86_64__)
+EMOGS_HD LaneTypes<float>::Values square_root(LaneTypes<float>::Values a) {
+  return _mm_sqrt_ps(a);
+}
+EMOGS_HD LaneTypes<double>::Values square_root(LaneTypes<double>::Values a) {
+  return _mm_sqrt_pd(a);
+}
+#else
+EMOGS_HD LaneTypes<float>::Values square_root(LaneTypes<float>::Values a) {
+  return vsqrtq_f32(a);
+}
+EMOGS_HD LaneTypes<double>::Values square_root(LaneTypes<double>::Values a) {
+  return vsqrtq_f64(a);
+}
+#endif
+
+/// A truth value per lane. Its operators read like those of bool, but evaluate both sides.
+template <class T>
+struct LaneMask {
+  using Truth = typename LaneTypes<T>::Truth;
+
+  Truth truth;  // all ones where true
+
+  friend EMOGS_HD_MEMBER LaneMask operator&&(LaneMask a, LaneMask b) { return {a.truth & b.truth}; }
+  friend EMOGS_HD_MEMBER LaneMask operator||(LaneMask a, LaneMask b) { return {a.truth | b.truth}; }
+  friend EMOGS_HD_MEMBER LaneMask operator!(LaneMask a) { return {~a.truth}; }
+
+  friend EMOGS_HD_MEMBER bool any(LaneMask mask) { return mask.any_lane(); }
+
+  EMOGS_HD_MEMBER bool any_lane() const {
+#if defined(__AVX512DQ__)
+    return _mm512_movepi32_mask((__m512i)truth) != 0;
+#elif defined(__AVX__)
+    return _mm256_movemask_ps((__m256)truth) != 0;
+#elif defined(__x86_64__)
+    return _mm_movemask_ps((__m128)truth) != 0;
+#else
+    bool found = false;
+    for (int lane = 0; lane < kRegisterBytes / int(sizeof(T)); lane++) found = found || truth[lane];
+    return found;
+#endif
+  }
 };
 
 template <class T>
 struct Lanes {
   static constexpr int count = kRegisterBytes / int(sizeof(T));
   using Values = typename LaneTypes<T>::Values;
-  using Mask = typename LaneTypes<T>::Mask;
   using Bits = typename LaneTypes<T>::Bits;
+  using Mask = LaneMask<T>;
 
   Values values;
 
@@ -56,18 +116,44 @@ struct Lanes {
   /// `from` must be aligned to a register.
   static EMOGS_HD_MEMBER Lanes load(const T* from) { return {*reinterpret_cast<const Values*>(from)}; }
   EMOGS_HD_MEMBER void store(T* to) const { *reinterpret_cast<Values*>(to) = values; }
+  static EMOGS_HD_MEMBER Lanes load_unaligned(const T* from) {
+    return {*reinterpret_cast<const typename LaneTypes<T>::Unaligned*>(from)};
+  }
 
   friend EMOGS_HD_MEMBER Lanes operator+(Lanes a, Lanes b) { return {a.values + b.values}; }
   friend EMOGS_HD_MEMBER Lanes operator-(Lanes a, Lanes b) { return {a.values - b.values}; }
   friend EMOGS_HD_MEMBER Lanes operator*(Lanes a, Lanes b) { return {a.values * b.values}; }
   friend EMOGS_HD_MEMBER Lanes operator/(Lanes a, Lanes b) { return {a.values / b.values}; }
   friend EMOGS_HD_MEMBER Lanes operator-(Lanes a) { return {-a.values}; }
-  friend EMOGS_HD_MEMBER Mask operator<(Lanes a, Lanes b) { return a.values < b.values; }
-  friend EMOGS_HD_MEMBER Mask operator<=(Lanes a, Lanes b) { return a.values <= b.values; }
-  friend EMOGS_HD_MEMBER Mask operator>=(Lanes a, Lanes b) { return a.values >= b.values; }
+  friend EMOGS_HD_MEMBER Mask operator<(Lanes a, Lanes b) { return {a.values < b.values}; }
+  friend EMOGS_HD_MEMBER Mask operator<=(Lanes a, Lanes b) { return {a.values <= b.values}; }
+  friend EMOGS_HD_MEMBER Mask operator>(Lanes a, Lanes b) { return {a.values > b.values}; }
+  friend EMOGS_HD_MEMBER Mask operator>=(Lanes a, Lanes b) { return {a.values >= b.values}; }
+  friend EMOGS_HD_MEMBER Mask operator==(Lanes a, Lanes b) { return {a.values == b.values}; }
+  friend EMOGS_HD_MEMBER Mask operator!=(Lanes a, Lanes b) { return {a.values != b.values}; }
 
-  friend EMOGS_HD_MEMBER Lanes select(Mask mask, Lanes a, Lanes b) { return {mask ? a.values : b.values}; }
+  friend EMOGS_HD_MEMBER Lanes select(Mask mask, Lanes a, Lanes b) { return {mask.truth ? a.values : b.values}; }
   friend EMOGS_HD_MEMBER Lanes minimum(Lanes a, Lanes b) { return {b.values < a.values ? b.values : a.values}; }
+  friend EMOGS_HD_MEMBER Lanes maximum(Lanes a, Lanes b) { return {a.values < b.values ? b.values : a.values}; }
+
+  friend EMOGS_HD_MEMBER Bits bits_of(Lanes a) { return (Bits)a.values; }
+  friend EMOGS_HD_MEMBER Lanes from_bits(Lanes, Bits bits) { return {(Values)bits}; }
+  friend EMOGS_HD_MEMBER Lanes fabs(Lanes a) { return {(Values)((Bits)a.values & ~(Bits)(-Values{}))}; }
+
+  friend EMOGS_HD_MEMBER Lanes sqrt(Lanes a) { return {square_root(a.values)}; }
+
+  /// `function` of each lane, one after the other.
+  template <class Function>
+  friend EMOGS_HD_MEMBER Lanes map(Lanes a, Function function) {
+    for (int lane = 0; lane < count; lane++) a.values[lane] = function(a.values[lane]);
+    return a;
+  }
+
+  template <class Function>
+  friend EMOGS_HD_MEMBER Lanes map(Lanes a, Lanes b, Function function) {
+    for (int lane = 0; lane < count; lane++) a.values[lane] = function(a.values[lane], b.values[lane]);
+    return a;
+  }
 
   /// a 2^n for the n in the low bits of `biased`, which must be n plus 1.5 times 2^(mantissa bits).
   friend EMOGS_HD_MEMBER Lanes multiply_power_of_two(Lanes a, Lanes biased) {
@@ -75,17 +161,7 @@ struct Lanes {
     return {(Values)((Bits)a.values + ((Bits)biased.values << mantissa))};
   }
 
-  static EMOGS_HD_MEMBER bool any(Mask mask) {
-#if defined(__AVX512DQ__)
-    return _mm512_movepi32_mask((__m512i)mask) != 0;
-#elif defined(__AVX__)
-    return _mm256_movemask_ps((__m256)mask) != 0;
-#else
-    bool found = false;
-    for (int lane = 0; lane < count; lane++) found = found || mask[lane];
-    return found;
-#endif
-  }
+  static EMOGS_HD_MEMBER bool any(Mask mask) { return mask.any_lane(); }
 };
 
 #if defined(__AVX512F__)
@@ -117,4 +193,10 @@ EMOGS_HD Lanes<T> multiply_add(Lanes<T> a, Lanes<T> b, Lanes<T> c) {
 #endif
 
 }  // namespace EMOGS_ISA
+
+template <class T>
+struct ScalarOf<EMOGS_ISA::Lanes<T>> {
+  using Type = T;
+};
+
 }  // namespace emogs

@@ -51,9 +51,48 @@ EMOGS_HD T maximum(T a, T b) {
   return a < b ? b : a;
 }
 
+// The rest of what formulas need of a scalar beside its operators: registers of scalars (lanes.h) have the same.
+
+/// The type that V is, or is a register of.
+template <class V>
+struct ScalarOf {
+  using Type = V;
+};
+
 template <class T>
 EMOGS_HD T select(bool mask, T a, T b) {
   return mask ? a : b;
+}
+
+EMOGS_HD bool any(bool mask) {
+  return mask;
+}
+
+template <class T, class Function>
+EMOGS_HD T map(T a, Function function) {
+  return function(a);
+}
+
+template <class T, class Function>
+EMOGS_HD T map(T a, T b, Function function) {
+  return function(a, b);
+}
+
+EMOGS_HD uint32_t bits_of(float a) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &a, sizeof bits);
+  return bits;
+}
+
+EMOGS_HD float from_bits(float, uint32_t bits) {
+  float a;
+  __builtin_memcpy(&a, &bits, sizeof a);
+  return a;
+}
+
+/// a 2^n for the n in the low bits of `biased`, which must be n plus 1.5 times 2^23.
+EMOGS_HD float multiply_power_of_two(float a, float biased) {
+  return from_bits(a, bits_of(a) + (bits_of(biased) << 23));
 }
 
 }  // namespace emogs

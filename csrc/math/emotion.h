@@ -2,6 +2,7 @@
 // A delta of exactly zero returns every attribute bit for bit.
 #pragma once
 
+#include "math/functions.h"
 #include "math/gaussian.h"
 
 namespace emogs {
@@ -27,10 +28,11 @@ EMOGS_HD T modulate_opacity(T opacity, T d) {
   const T limit = T(kLogitShiftLimit);
   d = minimum(maximum(d, -limit), limit);
   const T rest = T(1) - opacity;
-  const T near = d > T(0) ? opacity : rest, far = d > T(0) ? rest : opacity;
+  const auto raised = d > T(0);
+  const T near = select(raised, opacity, rest), far = select(raised, rest, opacity);
   const T decay = -fabs(d);
   const T change = opacity * rest * expm1(decay) / (near + far * exp(decay));
-  return d > T(0) ? opacity - change : opacity + change;
+  return select(raised, opacity - change, opacity + change);
 }
 
 template <class T>
@@ -43,14 +45,14 @@ struct OpacityGrad {
 template <class T>
 EMOGS_HD OpacityGrad<T> modulate_opacity_backward(T opacity, T d, T grad) {
   const T limit = T(kLogitShiftLimit);
-  const bool limited = d > limit || d < -limit;
+  const auto limited = d > limit || d < -limit;
   d = minimum(maximum(d, -limit), limit);
   const T rest = T(1) - opacity;
-  const T near = d > T(0) ? opacity : rest, far = d > T(0) ? rest : opacity;
+  const T near = select(d > T(0), opacity, rest), far = select(d > T(0), rest, opacity);
   const T decay = exp(-fabs(d));
   const T inverse = T(1) / (near + far * decay);
   const T slope = decay * inverse * inverse;  // the same for both signs of d
-  return {grad * slope, limited ? T(0) : grad * (opacity * inverse) * (rest * inverse) * decay};
+  return {grad * slope, select(limited, T(0), grad * (opacity * inverse) * (rest * inverse) * decay)};
 }
 
 /// The unit quaternion of a rotation vector: exp(rotation / 2) = (cos h, rotation/2 sinc h), h half its length.
@@ -58,9 +60,10 @@ template <class T>
 EMOGS_HD Quat<T> rotation_quat(Vec3<T> rotation) {
   const T h2 = dot(rotation, rotation) / T(4);
   const T h = sqrt(h2);
-  const T sinc = h2 < T(1e-3) ? T(1) - h2 * (T(1) / T(6) - h2 * (T(1) / T(120))) : sin(h) / h;
+  const SinCos<T> turn = sin_cos(h);
+  const T sinc = select(h2 < T(1e-3), T(1) - h2 * (T(1) / T(6) - h2 * (T(1) / T(120))), turn.sin / h);
   const Vec3<T> v = (sinc / T(2)) * rotation;
-  return {cos(h), v.x, v.y, v.z};
+  return {turn.cos, v.x, v.y, v.z};
 }
 
 /// With v = rotation: d cos h = -sinc(h)/4 v.dv, d sinc(h) = (cos h - sinc h)/(4 h²) v.dv.
@@ -68,9 +71,11 @@ template <class T>
 EMOGS_HD Vec3<T> rotation_quat_backward(Vec3<T> rotation, Quat<T> grad) {
   const T h2 = dot(rotation, rotation) / T(4);
   const T h = sqrt(h2);
-  const bool small = h2 < T(1e-3);
-  const T sinc = small ? T(1) - h2 * (T(1) / T(6) - h2 * (T(1) / T(120))) : sin(h) / h;
-  const T curve = small ? -T(1) / T(3) + h2 * (T(1) / T(30) - h2 * (T(1) / T(840))) : (cos(h) - sinc) / h2;
+  const SinCos<T> turn = sin_cos(h);
+  const auto small = h2 < T(1e-3);
+  const T sinc = select(small, T(1) - h2 * (T(1) / T(6) - h2 * (T(1) / T(120))), turn.sin / h);
+  const T series = -T(1) / T(3) + h2 * (T(1) / T(30) - h2 * (T(1) / T(840)));
+  const T curve = select(small, series, (turn.cos - sinc) / h2);
   const Vec3<T> grad_vector = {grad.x, grad.y, grad.z};
   const T along = dot(grad_vector, rotation) * curve / T(8) - grad.w * sinc / T(4);
   return (sinc / T(2)) * grad_vector + along * rotation;

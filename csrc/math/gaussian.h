@@ -15,7 +15,7 @@ struct Gaussian {
 };
 
 template <class T>
-EMOGS_HD bool is_finite(const Gaussian<T>& g) {
+EMOGS_HD auto is_finite(const Gaussian<T>& g) {
   return is_finite(g.mean) && is_finite(g.quat) && is_finite(g.scale) && is_finite(g.opacity);
 }
 

@@ -1,4 +1,4 @@
-// Three-vectors, 3x3 matrices by rows and quaternions (w x y z), as plain structs of scalars.
+// Three-vectors, 3x3 matrices by rows and quaternions (w x y z), as plain structs of scalars or of registers of scalars.
 // Sums are written left to right and never fused, so that every instruction set rounds alike.
 #pragma once
 
@@ -137,17 +137,17 @@ EMOGS_HD QuatProductGrad<T> multiply_backward(Quat<T> a, Quat<T> b, Quat<T> grad
 
 // True for finite values only: infinity and NaN minus themselves are NaN.
 template <class T>
-EMOGS_HD bool is_finite(T a) {
+EMOGS_HD auto is_finite(T a) {
   return a - a == T(0);
 }
 
 template <class T>
-EMOGS_HD bool is_finite(Vec3<T> a) {
+EMOGS_HD auto is_finite(Vec3<T> a) {
   return is_finite(a.x) && is_finite(a.y) && is_finite(a.z);
 }
 
 template <class T>
-EMOGS_HD bool is_finite(Quat<T> a) {
+EMOGS_HD auto is_finite(Quat<T> a) {
   return is_finite(a.w) && is_finite(a.x) && is_finite(a.y) && is_finite(a.z);
 }
 

@@ -1,0 +1,45 @@
+// Records of a few scalars (arrays of structures, as tensors hold them) turned into columns and back, a block at a time,
+// so that registers take one field of consecutive records. Records beyond the last of a block are zeros.
+#pragma once
+
+#include "common/lanes.h"
+
+namespace emogs {
+namespace EMOGS_ISA {
+
+template <class T, int kWidth, int kCount>
+struct Columns {
+  T at[kWidth][kCount] __attribute__((aligned(64)));
+
+  EMOGS_HD_MEMBER Lanes<T> get(int column, int first) const { return Lanes<T>::load(at[column] + first); }
+  EMOGS_HD_MEMBER void set(int column, int first, Lanes<T> value) { value.store(at[column] + first); }
+
+  /// From `count` records `stride` apart; the inner loop has a constant length, so that compilers shuffle registers.
+  EMOGS_HD_MEMBER void read(const T* from, int count) {
+    if (count == kCount) return read_all(from);
+    T padded[kCount * kWidth];
+    for (int j = 0; j < kCount * kWidth; j++) padded[j] = j < count * kWidth ? from[j] : T(0);
+    read_all(padded);
+  }
+
+  EMOGS_HD_MEMBER void write(T* to, int count) const {
+    if (count == kCount) return write_all(to);
+    T padded[kCount * kWidth];
+    write_all(padded);
+    for (int j = 0; j < count * kWidth; j++) to[j] = padded[j];
+  }
+
+ private:
+  EMOGS_HD_MEMBER void read_all(const T* __restrict from) {
+    for (int i = 0; i < kCount; i++)
+      for (int column = 0; column < kWidth; column++) at[column][i] = from[kWidth * i + column];
+  }
+
+  EMOGS_HD_MEMBER void write_all(T* __restrict to) const {
+    for (int i = 0; i < kCount; i++)
+      for (int column = 0; column < kWidth; column++) to[kWidth * i + column] = at[column][i];
+  }
+};
+
+}  // namespace EMOGS_ISA
+}  // namespace emogs
