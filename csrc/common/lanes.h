@@ -43,10 +43,10 @@ struct LaneTypes<double> {
 
 #if defined(__AVX512F__)
 EMOGS_HD LaneTypes<float>::Values square_root(LaneTypes<float>::Values a) {
-  return _mm512_sqrt_ps(a);
+  return _mm512_maskz_sqrt_ps(-1, a);  // unlike _mm512_sqrt_ps, without GCC's warning of uninitialised values
 }
 EMOGS_HD LaneTypes<double>::Values square_root(LaneTypes<double>::Values a) {
-  return _mm512_sqrt_pd(a);
+  return _mm512_maskz_sqrt_pd(-1, a);
 }
 #elif defined(__AVX__)
 EMOGS_HD LaneTypes<float>::Values square_root(LaneTypes<float>::Values a) {
@@ -84,17 +84,28 @@ struct LaneMask {
 
   friend EMOGS_HD_MEMBER bool any(LaneMask mask) { return mask.any_lane(); }
 
-  EMOGS_HD_MEMBER bool any_lane() const {
+  friend EMOGS_HD_MEMBER LaneMask select(LaneMask mask, LaneMask a, LaneMask b) {
+    return {mask.truth ? a.truth : b.truth};
+  }
+
+  /// How many lanes are true.
+  friend EMOGS_HD_MEMBER int count(LaneMask mask) {
+    return __builtin_popcount(mask.dwords()) * int(sizeof(int32_t)) / int(sizeof(T));
+  }
+
+  EMOGS_HD_MEMBER bool any_lane() const { return dwords() != 0; }
+
+  /// A bit for each four bytes of the register.
+  EMOGS_HD_MEMBER unsigned dwords() const {
 #if defined(__AVX512DQ__)
-    return _mm512_movepi32_mask((__m512i)truth) != 0;
+    return _mm512_movepi32_mask((__m512i)truth);
 #elif defined(__AVX__)
-    return _mm256_movemask_ps((__m256)truth) != 0;
+    return unsigned(_mm256_movemask_ps((__m256)truth));
 #elif defined(__x86_64__)
-    return _mm_movemask_ps((__m128)truth) != 0;
+    return unsigned(_mm_movemask_ps((__m128)truth));
 #else
-    bool found = false;
-    for (int lane = 0; lane < kRegisterBytes / int(sizeof(T)); lane++) found = found || truth[lane];
-    return found;
+    const int32x4_t dwords = (int32x4_t)truth;
+    return unsigned((dwords[0] & 1) | (dwords[1] & 2) | (dwords[2] & 4) | (dwords[3] & 8));
 #endif
   }
 };
@@ -113,11 +124,21 @@ struct Lanes {
   EMOGS_HD_MEMBER explicit Lanes(T value)
       : values(value - Values{}) {}  // the same in all lanes; x - 0 is x, even for -0
 
-  /// `from` must be aligned to a register.
+  /// first, first + 1, ...
+  static EMOGS_HD_MEMBER Lanes sequence(T first) {
+    Values steps;
+    for (int lane = 0; lane < count; lane++) steps[lane] = T(lane);
+    return {first + steps};
+  }
+
+  /// `from` and `to` must be aligned to a register.
   static EMOGS_HD_MEMBER Lanes load(const T* from) { return {*reinterpret_cast<const Values*>(from)}; }
   EMOGS_HD_MEMBER void store(T* to) const { *reinterpret_cast<Values*>(to) = values; }
   static EMOGS_HD_MEMBER Lanes load_unaligned(const T* from) {
     return {*reinterpret_cast<const typename LaneTypes<T>::Unaligned*>(from)};
+  }
+  EMOGS_HD_MEMBER void store_unaligned(T* to) const {
+    *reinterpret_cast<typename LaneTypes<T>::Unaligned*>(to) = values;
   }
 
   friend EMOGS_HD_MEMBER Lanes operator+(Lanes a, Lanes b) { return {a.values + b.values}; }
@@ -163,6 +184,8 @@ struct Lanes {
 
   static EMOGS_HD_MEMBER bool any(Mask mask) { return mask.any_lane(); }
 };
+
+using emogs::multiply_add;  // of scalars
 
 #if defined(__AVX512F__)
 EMOGS_HD Lanes<float> multiply_add(Lanes<float> a, Lanes<float> b, Lanes<float> c) {

@@ -59,6 +59,13 @@ struct ScalarOf {
   using Type = V;
 };
 
+template <class V>
+constexpr bool kSingle = sizeof(typename ScalarOf<V>::Type) == sizeof(float);
+
+/// What comparing two V gives: bool, or one truth value per lane.
+template <class V>
+using MaskOf = decltype(V() < V());
+
 template <class T>
 EMOGS_HD T select(bool mask, T a, T b) {
   return mask ? a : b;

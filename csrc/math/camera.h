@@ -2,6 +2,7 @@
 // A camera model is one function from a point to its pixel and the Jacobian there, and its backward; all assume z > 0.
 #pragma once
 
+#include "math/functions.h"
 #include "math/vector.h"
 
 namespace emogs {
@@ -138,11 +139,9 @@ struct LensAngle {
 
 // Below this q the power series of C is used, which loses nothing as q goes to 0; its terms end below the rounding.
 constexpr double kSmallLensAngle = 1.0 / 16;
-EMOGS_HD int lens_series_terms(float) {
-  return 7;
-}
-EMOGS_HD int lens_series_terms(double) {
-  return 14;
+template <class T>
+EMOGS_HD int lens_series_terms() {
+  return kSingle<T> ? 7 : 14;
 }
 
 /// B = (g - A) / q and C = -(2 g² + 3 B) / q cancel towards q = 0. Solved for A and B they do not, and
@@ -151,7 +150,7 @@ template <class T>
 EMOGS_HD LensAngle<T> lens_angle(T q) {
   const T cosine = T(1) / (T(1) + q);
   T series = T(0);
-  for (int k = lens_series_terms(T()) - 1; k >= 0; k--)
+  for (int k = lens_series_terms<T>() - 1; k >= 0; k--)
     series = multiply_add(-q, series, T(4.0 * (k + 1) * (k + 2) / (2 * k + 5)));
   const T series_slope = (T(2) * cosine * cosine + series * q) * T(-1.0 / 3);
   const T tangent = sqrt(q);

@@ -1,15 +1,12 @@
 // Elementary functions of V, a scalar or a register of scalars. In float they are polynomials that round alike on both,
-// a few units in the last place from the truth (tests/math/test_functions.py has the bounds); double is the C library's,
-// lane by lane. The polynomials are those of S. Moshier's Cephes library (expf, logf, sinf, cosf, atanf), the reductions
-// are Cody and Waite's.
+// a few units in the last place from the truth (tests/math/test_functions.py has the bounds); double is the C
+// library's, lane by lane. The polynomials are those of S. Moshier's Cephes library (expf, logf, sinf, cosf, atanf),
+// the reductions are Cody and Waite's.
 #pragma once
 
 #include "common/platform.h"
 
 namespace emogs {
-
-template <class V>
-constexpr bool kSingle = sizeof(typename ScalarOf<V>::Type) == 4;
 
 constexpr float kRoundToInteger = 12582912.0f;  // 1.5 times 2^23: added to a number below 2^22, it rounds it
 

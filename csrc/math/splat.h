@@ -28,41 +28,36 @@ struct SplatSettings {
   bool antialiased;
 };
 
-enum class Cull { visible, outside, non_finite };
-
 template <class T>
 struct SplatResult {
-  Splat<T> splat;
-  Cull cull;
+  Splat<T> splat;  // zeros where not visible
+  MaskOf<T> visible, non_finite;
 };
 
 /// Rounding of sigma in units of itself, relative to the type's own rounding and the ellipse's condition number.
 constexpr double kReachMargin = 16.0;
-EMOGS_HD float rounding(float) {
-  return 1.1920929e-7f;
-}
-EMOGS_HD double rounding(double) {
-  return 2.220446049250313e-16;
+template <class T>
+EMOGS_HD T rounding() {
+  return T(kSingle<T> ? 1.1920929e-7 : 2.220446049250313e-16);
 }
 
 /// The squared Mahalanobis distance 2 sigma beyond which alpha stays below the cut, whatever the rounding of a float
 /// sigma, whose terms cancel by up to the condition number of the ellipse (at most trace²/det). Needs opacity >= cut.
 template <class T>
 EMOGS_HD T mahalanobis_reach(T opacity, T alpha_cut, T trace, T det) {
-  const T margin = T(kReachMargin) * rounding(T()) * (T(1) + trace * trace / det);
+  const T margin = T(kReachMargin) * rounding<T>() * (T(1) + trace * trace / det);
   return T(2) * log(opacity / alpha_cut) * (T(1) + margin) + margin;
 }
 
 /// Projects a Gaussian with shape matrix M (covariance M Mᵀ). The rows of the screen factor J W M give the covariance,
 /// and its determinant as the square of their cross product, which does not cancel. `antialiased` takes back from the
-/// opacity what the blur adds to the splat's area: times sqrt(det Σ / det(Σ + blur)) (Mip-Splatting, Yu et al. 2024).
+/// opacity what the blur adds to the splat's area: times sqrt(det Σ / det(Σ + blur)) (Mip-Splatting, Yu et al. 2024). T
+/// may be a register: what is culled is computed with the rest, to whatever values, and dropped at the end.
 template <class T>
 EMOGS_HD SplatResult<T> make_splat(const Camera<T>& camera, Vec3<T> mean, const Mat3<T>& shape, T opacity,
                                    const SplatSettings<T>& settings) {
-  const Splat<T> none = {};
   const Vec3<T> point = multiply(camera.linear, mean) + camera.translation;
-  if (!(point.z >= settings.near && point.z <= settings.far))
-    return {none, is_finite(point) ? Cull::outside : Cull::non_finite};
+  const auto in_depth = point.z >= settings.near && point.z <= settings.far;
   const Projection<T> p = project(camera, point);
   const Vec3<T> u = transpose_multiply(shape, transpose_multiply(camera.linear, p.du));
   const Vec3<T> v = transpose_multiply(shape, transpose_multiply(camera.linear, p.dv));
@@ -72,20 +67,23 @@ EMOGS_HD SplatResult<T> make_splat(const Camera<T>& camera, Vec3<T> mean, const 
   const T wide = xx + settings.blur, high = yy + settings.blur;
   const T inverse = T(1) / det;
   if (settings.antialiased) opacity = opacity * sqrt(sharp_det * inverse);
-  Splat<T> splat = {p.u, p.v, high * inverse, -xy * inverse, wide * inverse, opacity, point.z, T(0)};
-  if (!(is_finite(p.u) && is_finite(p.v) && is_finite(splat.a) && is_finite(splat.b) && is_finite(splat.c) &&
-        is_finite(opacity)))
-    return {none, Cull::non_finite};
-  if (opacity < settings.alpha_cut) return {none, Cull::outside};
+  const T a = high * inverse, b = -xy * inverse, c = wide * inverse;
+  const auto finite =
+      is_finite(p.u) && is_finite(p.v) && is_finite(a) && is_finite(b) && is_finite(c) && is_finite(opacity);
+  const auto bright = opacity >= settings.alpha_cut;
   const T reach = mahalanobis_reach(opacity, settings.alpha_cut, wide + high, det);
   const T reach_x = sqrt(reach * wide), reach_y = sqrt(reach * high);
-  if (!is_finite(reach_x) || !is_finite(reach_y)) return {none, Cull::non_finite};
-  const bool outside =
-      p.u + reach_x <= T(0) || p.u - reach_x >= camera.width || p.v + reach_y <= T(0) || p.v - reach_y >= camera.height;
-  const bool small = reach_x <= settings.radius_clip && reach_y <= settings.radius_clip;
-  if (outside || small) return {none, Cull::outside};
-  splat.reach_y = reach_y;
-  return {splat, Cull::visible};
+  const auto bounded = is_finite(reach_x) && is_finite(reach_y);
+  const auto inside =
+      p.u + reach_x > T(0) && p.u - reach_x < camera.width && p.v + reach_y > T(0) && p.v - reach_y < camera.height;
+  const auto large = reach_x > settings.radius_clip || reach_y > settings.radius_clip;
+
+  const auto visible = in_depth && finite && bright && bounded && inside && large;
+  const auto non_finite = select(in_depth, !finite || (bright && !bounded), !is_finite(point));
+  const auto keep = [visible](T value) { return select(visible, value, T(0)); };
+  return {{keep(p.u), keep(p.v), keep(a), keep(b), keep(c), keep(opacity), keep(point.z), keep(reach_y)},
+          visible,
+          non_finite};
 }
 
 template <class T>
@@ -165,7 +163,7 @@ EMOGS_HD T reach_x(const Splat<T>& s) {
 template <class T>
 EMOGS_HD Reach<T> reach(const Splat<T>& s) {
   const T b_over_a = s.b / s.a, c_over_a = s.c / s.a;
-  const T chord = c_over_a * (T(1) + T(kReachMargin) * rounding(T())) - b_over_a * b_over_a;
+  const T chord = c_over_a * (T(1) + T(kReachMargin) * rounding<T>()) - b_over_a * b_over_a;
   return {reach_x(s), s.reach_y, -b_over_a, s.reach_y * sqrt(maximum(chord, T(0)))};
 }
 

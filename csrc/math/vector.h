@@ -1,5 +1,5 @@
-// Three-vectors, 3x3 matrices by rows and quaternions (w x y z), as plain structs of scalars or of registers of scalars.
-// Sums are written left to right and never fused, so that every instruction set rounds alike.
+// Three-vectors, 3x3 matrices by rows and quaternions (w x y z), as plain structs of scalars or of registers of
+// scalars. Sums are written left to right and never fused, so that every instruction set rounds alike.
 #pragma once
 
 #include "common/platform.h"

@@ -67,7 +67,7 @@ EMOGS_HD void add_components(const ProjectForward<T>& p, const T* basis, int64_t
     const T weight = p.emotion[row * p.components + k];
     if (weight == T(0)) continue;
     const T* component = basis + (k * p.count + block.begin) * width;
-    for (int64_t j = 0; j < values; j++) sum[j] += weight * component[j];
+    for (int64_t j = 0; j < values; j++) sum[j] = multiply_add(weight, component[j], sum[j]);
   }
 }
 

@@ -1,16 +1,73 @@
-// Projection on the CPU, parallel over blocks of Gaussians (backward: over slices of blocks). Outputs that belong to
-// one Gaussian are written by one thread; sums over Gaussians go through partial sums that are added in a fixed order.
-#include "common/groups.h"
+// Projection on the CPU, parallel over blocks of Gaussians, each a few registers of them. A Gaussian's results do not
+// depend on where in a register it lies, nor on threads.
 #include "common/threads.h"
-#include "project/block.h"
+#include "project/block_lanes.h"
 
 namespace emogs {
 namespace EMOGS_ISA {
 namespace {
 
 template <class T>
-SplatSettings<T> splat_settings(const ProjectForward<T>& p) {
-  return {T(p.alpha_cut), T(p.blur), T(p.near), T(p.far), T(p.radius_clip), p.antialiased};
+SplatSettings<Lanes<T>> splat_settings(const ProjectForward<T>& p) {
+  using V = Lanes<T>;
+  return {V(T(p.alpha_cut)), V(T(p.blur)), V(T(p.near)), V(T(p.far)), V(T(p.radius_clip)), p.antialiased};
+}
+
+/// What cameras see of a block, in the world.
+template <class T>
+struct WorldBlock {
+  BlockColumns<T, 3> means;
+  BlockColumns<T, 9> shapes;
+  BlockColumns<T, 1> opacities;
+  BlockColumns<T, 1> finite;  // 1 or 0
+};
+
+template <class T>
+EMOGS_HD void pose_block(const ProjectForward<T>& p, const BlockInputs<T>& in, WorldBlock<T>& world) {
+  using V = Lanes<T>;
+  for (int first = 0; first < kBlockSize; first += V::count) {
+    const Gaussian<V> g = pose(p, in, first).world;
+    const Mat3<V> shape = shape_matrix(g.quat, g.scale);
+    set_vec3(world.means, first, g.mean);
+    set_vec3(world.shapes, first, shape.row0);
+    set_vec3(world.shapes, first, shape.row1, 3);
+    set_vec3(world.shapes, first, shape.row2, 6);
+    world.opacities.set(0, first, g.opacity);
+    world.finite.set(0, first, select(is_finite(g), V(T(1)), V(T(0))));
+  }
+}
+
+/// Harmonics of a register of Gaussians in the direction of one camera. The emotion changes the first coefficient.
+template <int kDegree, class T>
+EMOGS_HD Vec3<Lanes<T>> sh_color(const ProjectForward<T>& p, const BlockInputs<T>& in, Vec3<Lanes<T>> view, int first) {
+  using V = Lanes<T>;
+  const ShBasis<V> basis = sh_basis(normalize(view), kDegree);
+  V color[3];
+  for (int channel = 0; channel < 3; channel++) {
+    V coefficient = in.harmonics.get(channel, first);
+    if (p.emotion) coefficient = coefficient + in.delta_colors.get(channel, first);
+    color[channel] = basis.value[0] * coefficient;
+    for (int s = 1; s < (kDegree + 1) * (kDegree + 1); s++)
+      color[channel] = color[channel] + basis.value[s] * in.harmonics.get(3 * s + channel, first);
+    color[channel] = select(is_finite(color[channel]), sh_colour(color[channel]), color[channel]);
+  }
+  return {color[0], color[1], color[2]};
+}
+
+template <class T>
+EMOGS_HD Vec3<Lanes<T>> sh_color(const ProjectForward<T>& p, const BlockInputs<T>& in, Vec3<Lanes<T>> view, int first) {
+  switch (p.harmonics) {
+    case 1:
+      return sh_color<0>(p, in, view, first);
+    case 4:
+      return sh_color<1>(p, in, view, first);
+    case 9:
+      return sh_color<2>(p, in, view, first);
+    case 16:
+      return sh_color<3>(p, in, view, first);
+    default:
+      return sh_color<4>(p, in, view, first);
+  }
 }
 
 template <class T>
@@ -20,300 +77,90 @@ bool all_finite(const T* values, int64_t count) {
   return sum == T(0);
 }
 
-/// Colours of one block for one camera: plain ones are stored + sum_k e_k delta_k.
+/// Colours of one block for one camera, stored + sum_k e_k delta_k; marks in `finite` which Gaussians have only finite
+/// ones.
 template <class T>
-void plain_colors(const ProjectForward<T>& p, Rows rows, Block block, T* out) {
+void plain_colors(const ProjectForward<T>& p, Rows rows, Block block, T* out, BlockColumns<T, 1>& finite) {
   const T* stored = p.colors + (rows.gaussian * p.count + block.begin) * p.channels;
-  for (int64_t j = 0; j < block.size * p.channels; j++) out[j] = stored[j];
-  if (p.emotion) add_components(p, p.basis_colors, rows.emotion, block, p.channels, out);
+  const int64_t values = block.size * p.channels;
+  if (p.emotion && p.basis_colors)
+    sum_components(p, p.basis_colors, rows.emotion, block, p.channels, stored, out);
+  else
+    for (int64_t j = 0; j < values; j++) out[j] = stored[j];
+  if (!all_finite(out, values))
+    for (int i = 0; i < block.size; i++) finite.at[0][i] = all_finite(out + i * p.channels, p.channels) ? T(1) : T(0);
 }
 
-/// One channel [S] (stride 3) of a Gaussian's harmonics in the direction of `basis`; `shift` is added to the first.
+/// One block of one image. `colors_finite` is about the plain colours.
 template <class T>
-T harmonic_sum(const ShBasis<T>& basis, const T* stored, int64_t harmonics, T shift) {
-  T sum = basis.value[0] * (stored[0] + shift);
-  for (int64_t s = 1; s < harmonics; s++) sum += basis.value[s] * stored[3 * s];
-  return sum;
-}
-
-/// Harmonics summed in the direction of one camera; `shift` is the emotion's change of the first coefficient.
-template <class T>
-void sh_color(const ProjectForward<T>& p, Rows rows, const Camera<T>& camera, Vec3<T> mean, int64_t i, const T* shift,
-              T* out) {
-  const ShBasis<T> basis = sh_basis(normalize(view_vector(p, rows, camera, mean, i)), harmonic_degree(p.harmonics));
-  const T* stored = p.colors + (rows.gaussian * p.count + i) * p.harmonics * 3;
-  for (int channel = 0; channel < 3; channel++) {
-    const T sum = harmonic_sum(basis, stored + channel, p.harmonics, shift[channel]);
-    out[channel] = is_finite(sum) ? sh_colour(sum) : sum;
-  }
-}
-
-template <class T>
-void project_block(const ProjectForward<T>& p, int64_t element, Block block) {
-  const Rows rows = rows_of(p, element);
-  const SplatSettings<T> settings = splat_settings(p);
-  const BlockDelta<T> delta = p.emotion ? block_delta(p, rows.emotion, block) : BlockDelta<T>{};
-  T sh_shift[3 * kBlockSize] = {};
-  if (p.harmonics && p.emotion) add_components(p, p.basis_colors, rows.emotion, block, 3, sh_shift);
-  Vec3<T> means[kBlockSize];
-  Mat3<T> shapes[kBlockSize];
-  T opacities[kBlockSize];
-  bool finite[kBlockSize];
-  for (int i = 0; i < block.size; i++) {
-    const Gaussian<T> g = pose(p, rows, delta, block, i).world;
-    means[i] = g.mean;
-    shapes[i] = shape_matrix(g.quat, g.scale);
-    opacities[i] = g.opacity;
-    finite[i] = is_finite(g);
-  }
-  for (int64_t c = 0; c < p.cameras; c++) {
-    const int64_t image = element * p.cameras + c, first = image * p.count + block.begin;
-    const Camera<T> camera = camera_at(p, rows.camera, c);
-    T* colors = p.splat_colors + first * p.channels;
-    if (!p.harmonics) plain_colors(p, rows, block, colors);
-    int64_t outside = 0, non_finite = 0;
-    for (int i = 0; i < block.size; i++) {
-      SplatResult<T> result = make_splat(camera, means[i], shapes[i], opacities[i], settings);
-      T* color = colors + i * p.channels;
-      if (p.harmonics && result.cull == Cull::visible)
-        sh_color(p, rows, camera, means[i], block.begin + i, sh_shift + 3 * i, color);
-      if (!finite[i] || (result.cull == Cull::visible && !all_finite(color, p.channels)))
-        result = {{}, Cull::non_finite};
-      if (result.cull != Cull::visible)
-        for (int64_t j = 0; j < p.channels; j++) color[j] = T(0);
-      outside += result.cull == Cull::outside;
-      non_finite += result.cull == Cull::non_finite;
-      reinterpret_cast<Splat<T>*>(p.splats)[first + i] = result.splat;
+void project_image(const ProjectForward<T>& p, const BlockInputs<T>& in, const WorldBlock<T>& world, Block block,
+                   const Camera<Lanes<T>>& camera, const BlockColumns<T, 1>& colors_finite, int64_t image) {
+  using V = Lanes<T>;
+  const SplatSettings<V> settings = splat_settings(p);
+  const V zero = V(T(0));
+  BlockColumns<T, 8> splats;
+  BlockColumns<T, 3> colors;
+  int64_t shown = 0, non_finite = 0;
+  for (int first = 0; first < kBlockSize; first += V::count) {
+    const Vec3<V> mean = get_vec3(world.means, first);
+    const Mat3<V> shape = {get_vec3(world.shapes, first), get_vec3(world.shapes, first, 3),
+                           get_vec3(world.shapes, first, 6)};
+    const SplatResult<V> s = make_splat(camera, mean, shape, world.opacities.get(0, first), settings);
+    auto finite = world.finite.get(0, first) > zero && !s.non_finite;
+    auto color_finite = colors_finite.get(0, first) > zero;
+    Vec3<V> color;
+    if (p.harmonics) {
+      color = sh_color(p, in, view_vector(p, in, camera, mean, first), first);
+      color_finite = is_finite(color);
     }
+    finite = finite && (!s.visible || color_finite);
+    const auto visible = s.visible && finite;
+    const auto counted = V::sequence(T(first)) < V(T(block.size));
+    shown += count(visible && counted);
+    non_finite += count(!finite && counted);
+    const auto set = [&](int column, V value) { splats.set(column, first, select(visible, value, zero)); };
+    set(0, s.splat.x), set(1, s.splat.y), set(2, s.splat.a), set(3, s.splat.b), set(4, s.splat.c);
+    set(5, s.splat.opacity), set(6, s.splat.depth), set(7, s.splat.reach_y);
+    if (p.harmonics)
+      set_vec3(colors, first,
+               {select(visible, color.x, zero), select(visible, color.y, zero), select(visible, color.z, zero)});
+  }
+  const int64_t at = image * p.count + block.begin;
+  splats.write(p.splats + kSplatSize * at, block.size);
+  if (p.harmonics)
+    colors.write(p.splat_colors + 3 * at, block.size);
+  else if (shown < block.size)
+    for (int i = 0; i < block.size; i++)
+      if (splats.at[7][i] == T(0))
+        for (int64_t c = 0; c < p.channels; c++) p.splat_colors[(at + i) * p.channels + c] = T(0);
+  const int64_t outside = block.size - shown - non_finite;
+  if (outside) {
 #pragma omp atomic
     p.culled[2 * image] += outside;
+  }
+  if (non_finite) {
 #pragma omp atomic
     p.culled[2 * image + 1] += non_finite;
   }
 }
 
-// ---- backward ----
-
-constexpr int kCameraSums = 19;  // linear 9, translation 3, position 3, fx, fy, cx, cy
-
 template <class T>
-void add_camera(T* sum, const CameraGrad<T>& g) {
-  add_to(sum, g.linear.row0), add_to(sum + 3, g.linear.row1), add_to(sum + 6, g.linear.row2);
-  add_to(sum + 9, g.translation), add_to(sum + 12, g.position);
-  sum[15] += g.fx, sum[16] += g.fy, sum[17] += g.cx, sum[18] += g.cy;
-}
-
-/// Gradients of the harmonics and of what their direction depends on.
-template <class T>
-struct ShGrad {
-  Vec3<T> mean, position;
-  Quat<T> rotation;  // of the face
-};
-
-template <class T>
-ShGrad<T> sh_color_backward(const ProjectBackward<T>& p, Rows rows, const Camera<T>& camera, Vec3<T> mean, int64_t i,
-                            const T* shift, const T* grad_color, T* grad_shift) {
-  const Vec3<T> view = view_vector(p, rows, camera, mean, i);
-  const Vec3<T> direction = normalize(view);
-  const int degree = harmonic_degree(p.harmonics);
-  const ShBasis<T> basis = sh_basis(direction, degree);
-  const int64_t at = (rows.gaussian * p.count + i) * p.harmonics * 3;
-  const T* stored = p.colors + at;
-  ShBasis<T> grad_basis = {};
-  for (int channel = 0; channel < 3; channel++) {
-    const T sum = harmonic_sum(basis, stored + channel, p.harmonics, shift[channel]);
-    const T grad = sh_colour(sum) > T(0) ? grad_color[channel] : T(0);
-    grad_shift[channel] += grad * basis.value[0];
-    for (int64_t s = 1; s < p.harmonics; s++) grad_basis.value[s] += grad * stored[3 * s + channel];
-    if (p.grad_colors)
-      for (int64_t s = 0; s < p.harmonics; s++) p.grad_colors[at + 3 * s + channel] += grad * basis.value[s];
-  }
-  const Vec3<T> grad_view = normalize_backward(view, sh_basis_backward(direction, degree, grad_basis));
-  if (!p.binding) return {grad_view, -grad_view, {}};
-  const Quat<T> rotation = frame_at(p, rows.rig, i).rotation;
-  const Vec3<T> grad_world = multiply(rotation_matrix(rotation), grad_view);
-  return {grad_world, -grad_world, rotation_matrix_backward(rotation, outer(mean - camera.position, grad_view))};
-}
-
-/// Adds grad_k += e_k grad to the basis, and <basis_k, grad> to the emotion sums, over a block of one field.
-template <class T>
-void add_components_backward(const ProjectBackward<T>& p, const T* basis, T* grad_basis, int64_t row, T* emotion_sums,
-                             Block block, int64_t width, const T* grad) {
-  if (!basis) return;
-  const int64_t values = block.size * width;
-  for (int64_t k = 0; k < p.components; k++) {
-    const int64_t at = (k * p.count + block.begin) * width;
-    const T weight = p.emotion[row * p.components + k];
-    if (grad_basis && weight != T(0))
-      for (int64_t j = 0; j < values; j++) grad_basis[at + j] += weight * grad[j];
-    if (emotion_sums) {
-      T sum = T(0);
-      for (int64_t j = 0; j < values; j++) sum += basis[at + j] * grad[j];
-      emotion_sums[k] += sum;
-    }
-  }
-}
-
-template <class T>
-void store_delta(BlockDelta<T>& block, int i, const Delta<T>& delta) {
-  add_to(block.means + 3 * i, delta.mean);
-  add_to(block.rotations + 3 * i, delta.rotation);
-  add_to(block.log_scales + 3 * i, delta.log_scale);
-  block.logit_opacities[i] += delta.logit_opacity;
-}
-
-/// Back through rig and modulation; adds to the gradients of the stored Gaussian and of its frame.
-template <class T>
-Delta<T> pose_backward(const ProjectBackward<T>& p, Rows rows, int64_t element, const BlockDelta<T>& delta, Block block,
-                       int i, const Posed<T>& g, Gaussian<T> grad, Quat<T> grad_sh_rotation) {
-  const int64_t n = block.begin + i, at = rows.gaussian * p.count + n;
-  if (p.binding) {
-    const ApplyFrameGrad<T> back = apply_frame_backward(frame_at(p, rows.rig, n), g.modulated, grad);
-    grad = back.gaussian;
-    if (p.frame_parts) {
-      T* part = p.frame_parts + 8 * (element * p.count + n);
-      add_to(part, back.frame.rotation + grad_sh_rotation);
-      add_to(part + 4, back.frame.translation);
-      part[7] += back.frame.scale;
-    }
-  }
-  Delta<T> grad_delta = {};
-  if (p.emotion) {
-    const ModulateGrad<T> back = modulate_backward(g.stored, delta_at(delta, i), grad);
-    grad = back.gaussian;
-    grad_delta = back.delta;
-  }
-  if (p.grad_means) add_to(p.grad_means + 3 * at, grad.mean);
-  if (p.grad_quats) add_to(p.grad_quats + 4 * at, grad.quat);
-  if (p.grad_scales) add_to(p.grad_scales + 3 * at, grad.scale);
-  if (p.grad_opacities) p.grad_opacities[at] += grad.opacity;
-  return grad_delta;
-}
-
-/// Gradient of plain colours: summed over the cameras where the Gaussian is visible.
-template <class T>
-void plain_colors_backward(const ProjectBackward<T>& p, Rows rows, Block block, const T* splats, const T* grad_colors,
-                           T* emotion_sums) {
-  T* grad_stored = p.grad_colors ? p.grad_colors + (rows.gaussian * p.count + block.begin) * p.channels : nullptr;
-  for (int i = 0; i < block.size; i++) {
-    if (splats[kSplatSize * i + 7] == T(0)) continue;
-    const T* grad = grad_colors + i * p.channels;
-    if (grad_stored)
-      for (int64_t j = 0; j < p.channels; j++) grad_stored[i * p.channels + j] += grad[j];
-    if (p.emotion)
-      add_components_backward(p, p.basis_colors, p.grad_basis_colors, rows.emotion, emotion_sums, {block.begin + i, 1},
-                              p.channels, grad);
-  }
-}
-
-template <class T>
-void project_block_backward(const ProjectBackward<T>& p, int64_t slice, int64_t element, Block block) {
-  const Rows rows = rows_of(p, element);
-  const BlockDelta<T> delta = p.emotion ? block_delta(p, rows.emotion, block) : BlockDelta<T>{};
-  T sh_shift[3 * kBlockSize] = {}, grad_shift[3 * kBlockSize] = {};
-  if (p.harmonics && p.emotion) add_components(p, p.basis_colors, rows.emotion, block, 3, sh_shift);
-  T* emotion_sums = p.emotion_sums ? p.emotion_sums + (slice * p.batch + element) * p.components : nullptr;
-  const SplatSettings<T> settings = splat_settings(p);
-  BlockDelta<T> grad_delta = {};
-  for (int i = 0; i < block.size; i++) {
-    const int64_t n = block.begin + i;
-    Posed<T> g;
-    Mat3<T> shape, grad_shape = {};
-    Gaussian<T> grad = {};
-    Quat<T> grad_sh_rotation = {};
-    bool seen = false;
-    for (int64_t c = 0; c < p.cameras; c++) {
-      const int64_t image = element * p.cameras + c, at = image * p.count + n;
-      const Splat<T>& splat = reinterpret_cast<const Splat<T>*>(p.splats)[at];
-      if (splat.reach_y == T(0)) continue;
-      if (!seen) {
-        g = pose(p, rows, delta, block, i);
-        shape = shape_matrix(g.world.quat, g.world.scale);
-        seen = true;
-      }
-      const Splat<T>& grad_splat = reinterpret_cast<const Splat<T>*>(p.grad_splats)[at];
-      const Camera<T> camera = camera_at(p, rows.camera, c);
-      SplatGrad<T> back = make_splat_backward(camera, g.world.mean, shape, splat, grad_splat, settings);
-      if (p.harmonics) {
-        const ShGrad<T> sh = sh_color_backward(p, rows, camera, g.world.mean, n, sh_shift + 3 * i,
-                                               p.grad_splat_colors + at * p.channels, grad_shift + 3 * i);
-        back.mean = back.mean + sh.mean;
-        back.camera.position = sh.position;
-        grad_sh_rotation = grad_sh_rotation + sh.rotation;
-      }
-      grad.mean = grad.mean + back.mean;
-      grad.opacity += back.opacity;
-      grad_shape = grad_shape + back.shape;
-      if (p.camera_sums)
-        add_camera(p.camera_sums + kCameraSums * ((slice * p.batch + element) * p.cameras + c), back.camera);
-    }
-    if (!seen) continue;
-    const ShapeGrad<T> back = shape_matrix_backward(g.world.quat, g.world.scale, grad_shape);
-    grad.quat = back.quat;
-    grad.scale = back.scale;
-    store_delta(grad_delta, i, pose_backward(p, rows, element, delta, block, i, g, grad, grad_sh_rotation));
-  }
-  if (!p.harmonics)
-    for (int64_t c = 0; c < p.cameras; c++) {
-      const int64_t first = (element * p.cameras + c) * p.count + block.begin;
-      plain_colors_backward(p, rows, block, p.splats + kSplatSize * first, p.grad_splat_colors + first * p.channels,
-                            emotion_sums);
-    }
-  if (!p.emotion) return;
-  const auto pull = [&](const T* basis, T* grad_basis, int64_t width, const T* grad) {
-    add_components_backward(p, basis, grad_basis, rows.emotion, emotion_sums, block, width, grad);
-  };
-  pull(p.basis_means, p.grad_basis_means, 3, grad_delta.means);
-  pull(p.basis_rotations, p.grad_basis_rotations, 3, grad_delta.rotations);
-  pull(p.basis_log_scales, p.grad_basis_log_scales, 3, grad_delta.log_scales);
-  pull(p.basis_logit_opacities, p.grad_basis_logit_opacities, 1, grad_delta.logit_opacities);
-  if (p.harmonics) pull(p.basis_colors, p.grad_basis_colors, 3, grad_shift);
-}
-
-/// Adds the slices' sums, in order, into the gradients of cameras and emotion.
-template <class T>
-void add_slices(const ProjectBackward<T>& p) {
+void project_block(const ProjectForward<T>& p, Block block) {
+  BlockInputs<T> in;
+  WorldBlock<T> world;
+  BlockColumns<T, 1> colors_finite;
   for (int64_t element = 0; element < p.batch; element++) {
     const Rows rows = rows_of(p, element);
-    if (p.grad_emotion)
-      for (int64_t slice = 0; slice < p.slices; slice++)
-        for (int64_t k = 0; k < p.components; k++)
-          p.grad_emotion[rows.emotion * p.components + k] +=
-              p.emotion_sums[(slice * p.batch + element) * p.components + k];
-    if (!p.camera_sums) continue;
+    read_inputs(p, rows, block, in);
+    pose_block(p, in, world);
+    for (int i = 0; i < kBlockSize; i++) colors_finite.at[0][i] = T(1);
     for (int64_t c = 0; c < p.cameras; c++) {
-      T sum[kCameraSums] = {};
-      for (int64_t slice = 0; slice < p.slices; slice++)
-        for (int j = 0; j < kCameraSums; j++)
-          sum[j] += p.camera_sums[kCameraSums * ((slice * p.batch + element) * p.cameras + c) + j];
-      const CameraGrad<T> grad = {{load_vec3(sum), load_vec3(sum + 3), load_vec3(sum + 6)},
-                                  load_vec3(sum + 9),
-                                  load_vec3(sum + 12),
-                                  sum[15],
-                                  sum[16],
-                                  sum[17],
-                                  sum[18]};
-      const int64_t at = rows.camera * p.cameras + c;
-      load_camera_backward(camera_at(p, rows.camera, c), grad, p.grad_viewmats + 16 * at, p.grad_Ks + 9 * at);
+      const int64_t image = element * p.cameras + c;
+      T* colors = p.splat_colors + (image * p.count + block.begin) * p.channels;
+      if (!p.harmonics) plain_colors(p, rows, block, colors, colors_finite);
+      project_image(p, in, world, block, broadcast(camera_at(p, rows.camera, c)), colors_finite, image);
     }
   }
-}
-
-/// Sums the frames' gradients over the Gaussians of each face, in the order of the Gaussians.
-template <class T>
-void add_faces(const ProjectBackward<T>& p) {
-  int64_t* starts = p.face_lists;
-  int64_t* members = p.face_lists + p.faces + 1;
-  group_by_key(
-      p.count, p.faces, starts, [&](int64_t i) { return p.binding[i]; },
-      [&](int64_t i, int64_t at) { members[at] = i; });
-#pragma omp parallel for num_threads(threads_for(p.threads, p.faces, 512)) schedule(static)
-  for (int64_t f = 0; f < p.faces; f++)
-    for (int64_t element = 0; element < p.batch; element++) {
-      T* grad = p.grad_frames + 8 * (rows_of(p, element).rig * p.faces + f);
-      for (int64_t m = starts[f]; m < starts[f + 1]; m++)
-        for (int j = 0; j < 8; j++) grad[j] += p.frame_parts[8 * (element * p.count + members[m]) + j];
-    }
 }
 
 }  // namespace
@@ -324,29 +171,12 @@ void project_gaussians_forward(const ProjectForward<T>& p) {
 #pragma omp parallel for num_threads(threads_for(p.threads, blocks, 8)) schedule(dynamic, 4)
   for (int64_t b = 0; b < blocks; b++) {
     const int64_t begin = b * kBlockSize;
-    const Block block = {begin, int(minimum(p.count - begin, int64_t(kBlockSize)))};
-    for (int64_t element = 0; element < p.batch; element++) project_block(p, element, block);
+    project_block(p, {begin, int(minimum(p.count - begin, int64_t(kBlockSize)))});
   }
-}
-
-template <class T>
-void project_gaussians_backward(const ProjectBackward<T>& p) {
-  const int64_t blocks = (p.count + kBlockSize - 1) / kBlockSize;
-#pragma omp parallel for num_threads(threads_for(p.threads, p.slices, 1)) schedule(dynamic)
-  for (int64_t slice = 0; slice < p.slices; slice++)
-    for (int64_t b = slice * blocks / p.slices; b < (slice + 1) * blocks / p.slices; b++) {
-      const int64_t begin = b * kBlockSize;
-      const Block block = {begin, int(minimum(p.count - begin, int64_t(kBlockSize)))};
-      for (int64_t element = 0; element < p.batch; element++) project_block_backward(p, slice, element, block);
-    }
-  add_slices(p);
-  if (p.frame_parts) add_faces(p);
 }
 
 template void project_gaussians_forward(const ProjectForward<float>&);
 template void project_gaussians_forward(const ProjectForward<double>&);
-template void project_gaussians_backward(const ProjectBackward<float>&);
-template void project_gaussians_backward(const ProjectBackward<double>&);
 
 }  // namespace EMOGS_ISA
 }  // namespace emogs

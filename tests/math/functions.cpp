@@ -23,20 +23,20 @@ void apply(int64_t count, const T* x, T* y, Function function) {
 }  // namespace EMOGS_ISA
 }  // namespace emogs
 
-#define FUNCTION(name, T, suffix, formula)                                                     \
-  extern "C" void name##_scalar_##suffix(int64_t count, const T* x, T* y) {                    \
-    emogs::EMOGS_ISA::apply<T>(count, x, y, [](auto a) { return formula; });                   \
-  }                                                                                            \
-  extern "C" void name##_lanes_##suffix(int64_t count, const T* x, T* y) {                     \
-    using V = emogs::EMOGS_ISA::Lanes<T>;                                                      \
-    emogs::EMOGS_ISA::apply<V>(count, x, y, [](auto a) { return formula; });                   \
+#define FUNCTION(name, T, suffix, formula)                                   \
+  extern "C" void name##_scalar_##suffix(int64_t count, const T* x, T* y) {  \
+    emogs::EMOGS_ISA::apply<T>(count, x, y, [](auto a) { return formula; }); \
+  }                                                                          \
+  extern "C" void name##_lanes_##suffix(int64_t count, const T* x, T* y) {   \
+    using V = emogs::EMOGS_ISA::Lanes<T>;                                    \
+    emogs::EMOGS_ISA::apply<V>(count, x, y, [](auto a) { return formula; }); \
   }
-#define FUNCTIONS(T, suffix)                                   \
-  FUNCTION(exp, T, suffix, emogs::exp(a))                      \
-  FUNCTION(expm1, T, suffix, emogs::expm1(a))                  \
-  FUNCTION(log, T, suffix, emogs::log(a))                      \
-  FUNCTION(sin, T, suffix, emogs::sin_cos(a).sin)              \
-  FUNCTION(cos, T, suffix, emogs::sin_cos(a).cos)              \
+#define FUNCTIONS(T, suffix)                                    \
+  FUNCTION(exp, T, suffix, emogs::exp(a))                       \
+  FUNCTION(expm1, T, suffix, emogs::expm1(a))                   \
+  FUNCTION(log, T, suffix, emogs::log(a))                       \
+  FUNCTION(sin, T, suffix, emogs::sin_cos(a).sin)               \
+  FUNCTION(cos, T, suffix, emogs::sin_cos(a).cos)               \
   FUNCTION(atan, T, suffix, emogs::atan2(a, decltype(a)(T(1)))) \
   FUNCTION(sqrt, T, suffix, sqrt(a))
 
