@@ -247,6 +247,32 @@ def test_culling_by_depth_view_and_opacity():
     assert out.outside.item() == 3 and out.non_finite.item() == 0
 
 
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 63, 65])
+@pytest.mark.parametrize("sh_degree", [None, 0, 1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_place_in_a_register_does_not_show(count, sh_degree, dtype, isa):
+    """Any run of Gaussians gives the bits that it has among others; one of them is not finite."""
+    scene = random_scene(150, dtype=dtype, sh_degree=sh_degree, spread=0.8)
+    scene.gaussians.means[20, 1] = float("nan")
+
+    def run(begin: int, end: int):
+        stored = {f.name: getattr(scene.gaussians, f.name) for f in dataclasses.fields(Gaussians)}
+        gaussians = Gaussians(**{name: None if t is None else t[begin:end] for name, t in stored.items()})
+        basis = EmotionBasis(**{name: t[:, begin:end] for name, t in scene.basis.given().items()})
+        rig = Rig(scene.rig.binding[begin:end], scene.rig.frames)
+        return project_gaussians(gaussians, scene.cameras, emotion=scene.emotion, basis=basis, rig=rig)
+
+    everything = run(0, 150)
+    assert 0.3 < (everything.radii[..., 0] > 0).double().mean() < 1
+    for begin in (0, 11, 150 - count):
+        part, same = run(begin, begin + count), everything.records[..., begin : begin + count, :]
+        assert torch.equal(part.records, same)
+        assert torch.equal(part.colors, everything.colors[..., begin : begin + count, :])
+        has_nan = begin <= 20 < begin + count
+        assert (part.non_finite == has_nan).all()
+        assert torch.equal(part.outside, (same[..., 7] == 0).sum(-1) - int(has_nan))
+
+
 def test_no_gaussians_and_no_batch():
     empty = random_scene(0)
     out = project_gaussians(empty.gaussians, empty.cameras, emotion=empty.emotion, basis=empty.basis, rig=empty.rig)
