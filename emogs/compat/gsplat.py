@@ -122,8 +122,6 @@ def rasterization(
         distributed=(distributed, False),
         camera_model=("ftheta" if camera_model == "ftheta" else None, "pinhole, ortho and fisheye"),
         absgrad=(absgrad, False),
-        radius_clip=(radius_clip, 0.0),
-        rasterize_mode=("antialiased" if rasterize_mode == "antialiased" else None, "classic"),
         with_ut=(with_ut, False),
         with_eval3d=(with_eval3d, False),
         radial_coeffs=(radial_coeffs, None),
@@ -152,7 +150,7 @@ def rasterization(
 
     splats = _project(gaussians, cameras, settings)
     if covars is not None and covars.requires_grad:
-        records = attach(splats.records, covars, means, cameras, settings)
+        records = attach(splats.records, covars, means, opacities, cameras, settings)
         splats = dataclasses.replace(splats, records=records)
     nodes = SplatNodes.of(splats, packed)
     records = nodes.records()
@@ -203,12 +201,16 @@ def _sizes(batch: torch.Size) -> str:
 
 def _settings(near_plane: float, far_plane: float, eps2d: float, radius_clip: float, mode: str) -> RasterSettings:
     """gsplat clips radii that it has rounded up: r <= clip for a whole r is r <= floor(clip)."""
+    given = {"near_plane": near_plane, "far_plane": far_plane, "eps2d": eps2d, "radius_clip": radius_clip}
+    ours = {"near": "near_plane", "far": "far_plane", "blur": "eps2d", "radius_clip": "radius_clip"}
+    if isinstance(radius_clip, float) and math.isfinite(radius_clip):
+        given["radius_clip"] = math.floor(radius_clip)
+    values = {name: given[theirs] for name, theirs in ours.items()}
     try:
-        return RasterSettings(near=near_plane, far=far_plane, blur=eps2d, depth="none")
+        return RasterSettings(**values, antialiased=mode == "antialiased", depth="none")
     except (TypeError, ValueError) as error:
-        names = {"near": "near_plane", "far": "far_plane", "blur": "eps2d", "radius_clip": "radius_clip"}
-        ours = str(error).split()[1]
-        message = str(error).replace(f"RasterSettings: {ours}", f"rasterization: {names[ours]}", 1)
+        name = str(error).split()[1]
+        message = str(error).replace(f"RasterSettings: {name}", f"rasterization: {ours[name]}", 1)
         raise type(error)(message) from None
 
 

@@ -8,6 +8,8 @@ backward of the same splats with the shape diag(1, √2, √3) tells all of G.
 
 from __future__ import annotations
 
+import dataclasses
+
 import roma
 import torch
 from torch import Tensor
@@ -35,34 +37,57 @@ def decompose(covars: Tensor) -> tuple[Tensor, Tensor]:
     return quats, torch.where(is_finite, values.clamp(min=0).sqrt(), torch.nan)  # NaN: culled
 
 
-def attach(records: Tensor, covars: Tensor, means: Tensor, cameras: Cameras, settings: RasterSettings) -> Tensor:
+def attach(
+    records: Tensor, covars: Tensor, means: Tensor, opacities: Tensor, cameras: Cameras, settings: RasterSettings
+) -> Tensor:
     """The splats' records [..., C, N, 8], whose gradients now reach the upper triangles of `covars` [..., N, 3, 3]."""
-    return _Attached.apply(records, covars, means, cameras, settings)
+    return _Attached.apply(records, covars, means, opacities, cameras, settings)
 
 
 class _Attached(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, records, covars, means, cameras, settings):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(records, means, cameras.viewmats, cameras.Ks)
+    def forward(ctx, records, covars, means, opacities, cameras, settings):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(records, means, opacities, cameras.viewmats, cameras.Ks)
         ctx.rest = (cameras.width, cameras.height, cameras.model, settings)
         return records.view_as(records)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_records):  # type: ignore[no-untyped-def]
-        records, means, viewmats, Ks = ctx.saved_tensors
+        records, means, opacities, viewmats, Ks = ctx.saved_tensors
         width, height, model, settings = ctx.rest
         count = means.shape[:-1]
         quats = means.new_tensor([1.0, 0, 0, 0]).expand(*count, 4)
         scales = means.new_tensor(_SQUARES).sqrt().expand(*count, 3)
-        gaussians = Gaussians(means, quats, scales, means[..., 0], colors=means[..., :1])
-        seen_by = Cameras(viewmats, Ks, width, height, model)
-        scene = make_scene(Arguments("rasterization"), gaussians, seen_by, None, None, None, settings)
+        gaussians = Gaussians(means, quats, scales, opacities, colors=opacities[..., None])
+        cameras = Cameras(viewmats, Ks, width, height, model)
+        classic = dataclasses.replace(settings, antialiased=False)
+        scene = make_scene(Arguments("rasterization"), gaussians, cameras, None, None, None, classic)
         needed = [name in ("quats", "scales") for name in scene._fields[: len(scene.tensors)]]
+        given = grad_records
+        if settings.antialiased:
+            given = _without_compensation(records, grad_records, opacities, settings.blur)
         grads = torch.ops.emogs.project_gaussians_backward(
-            *scene, records, grad_records, torch.zeros_like(records[..., :1]), needed
+            *scene, records, given, torch.zeros_like(records[..., :1]), needed
         )
-        return grad_records, _read_off(grads[1], grads[2]), None, None, None
+        return grad_records, _read_off(grads[1], grads[2]), None, None, None, None
+
+
+def _without_compensation(records: Tensor, grad_records: Tensor, opacities: Tensor, blur: float) -> Tensor:
+    """`grad_records`, with what opacities o' = o sqrt(det A / det S) owe to the shape moved to the conics S⁻¹.
+
+    With S = A + blur and the gradient g of o', the conics' share is -g o' / 2 blur (1 + blur A⁻¹).
+    """
+    a, b, c = records[..., 2:5].unbind(-1)
+    visible = records[..., 7] > 0
+    det = 1 / torch.where(visible, a * c - b * b, 1)
+    sharp_det = det * torch.where(visible, records[..., 5] / opacities.unsqueeze(-2), 1).square()
+    share = -0.5 * blur * grad_records[..., 5] * records[..., 5]
+    slope = share * blur / sharp_det  # of the adjugate of A
+    pull = [share + slope * (a * det - blur), 2 * slope * b * det, share + slope * (c * det - blur)]
+    grad = grad_records.clone()
+    grad[..., 2:5] += torch.stack(pull, -1)
+    return grad
 
 
 def _read_off(grad_quats: Tensor, grad_scales: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ def random_arguments(
     dtype: torch.dtype = torch.float64,
     background: bool = False,
     model: str = "pinhole",
+    antialiased: bool = False,
     **scene_options: Any,
 ) -> dict[str, Any]:
     """Keyword arguments for `rasterization`; every batch element is another scene, every camera has its own colours."""
@@ -56,6 +57,8 @@ def random_arguments(
     arguments |= {"colors": colors, "width": size[0], "height": size[1], "camera_model": model}
     if sh_degree is not None:
         arguments["sh_degree"] = sh_degree
+    if antialiased:
+        arguments["rasterize_mode"] = "antialiased"
     if background:
         arguments["backgrounds"] = stack(
             lambda s: torch.stack([s.background * (k + 1) / cameras for k in range(cameras)])

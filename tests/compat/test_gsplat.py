@@ -21,6 +21,7 @@ SCENES = {
     "camera harmonics": {"per_camera": True, "sh_degree": 2},
     "ortho": {"model": "ortho", "sh_degree": 1},
     "fisheye": {"model": "fisheye", "per_camera": True},
+    "antialiased": {"antialiased": True, "scale": 0.02},
     "batch": {"batch": (2,), "background": True},
     "batches": {"batch": (2, 1), "per_camera": True, "sh_degree": 1},
 }
@@ -67,6 +68,17 @@ def test_lower_degree_uses_the_first_harmonics():
     arguments = random_arguments(sh_degree=3) | {"sh_degree": 1}
     cut = arguments | {"colors": arguments["colors"][:, :4]}
     assert torch.equal(rasterization(**arguments)[0], rasterization(**cut)[0])
+
+
+@pytest.mark.parametrize("clip", [0.0, 5, 5.9, 6.0])
+def test_radius_clip(clip):
+    """gsplat compares radii that it has rounded up."""
+    arguments = random_arguments(60, size=(64, 48), scale=0.05)
+    radii = rasterization(**arguments, packed=False)[2]["radii"]
+    left = (radii > clip).any(-1)
+    assert left.all() if clip == 0 else 0.2 < left.double().mean() < 0.8
+    meta = rasterization(**arguments, radius_clip=clip, packed=False)[2]
+    assert torch.equal((meta["radii"] > 0).all(-1), left)
 
 
 def test_planes_and_blur():
@@ -120,8 +132,9 @@ def test_meta_has_gsplats_entries(batch, packed):
 
 @pytest.mark.parametrize("model", ["pinhole", "ortho", "fisheye"])
 @pytest.mark.parametrize("batch", [(), (2,)])
-def test_meta_equals_gsplats_projection(batch, model):
-    arguments = random_arguments(200, batch=batch, spread=0.8, size=(80, 60), model=model)
+@pytest.mark.parametrize("antialiased", [False, True])
+def test_meta_equals_gsplats_projection(batch, model, antialiased):
+    arguments = random_arguments(200, batch=batch, spread=0.8, size=(80, 60), model=model, antialiased=antialiased)
     meta = rasterization(**arguments, packed=False)[2]
     visible = (meta["radii"] > 0).all(-1)
     assert 0.2 < visible.double().mean() < 0.98
@@ -240,8 +253,11 @@ def test_covars(scene, kind):
     torch.testing.assert_close(rasterization(**arguments)[0], reference_images(arguments)[0], rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("scene", ["plain", "camera harmonics", "ortho", "batches"])
+@pytest.mark.parametrize(
+    "scene, kind",
+    [(scene, kind) for scene in ("plain", "camera harmonics", "ortho", "batches") for kind in KINDS]
+    + [("antialiased", kind) for kind in KINDS if kind != "needles"],  # needles have no area: their opacity is zero
+)
 def test_gradients_through_covars(scene, kind):
     """Also where eigenvalues meet or are zero, and of everything else beside them."""
     arguments = with_covars(random_arguments(12, **SCENES[scene]), kind)
@@ -363,6 +379,8 @@ WRONG = {
     "channel_chunk": ({"channel_chunk": 1.5}, ValueError, "channel_chunk must be an int above 0, got 1.5"),
     "near_plane": ({"near_plane": "1"}, TypeError, "near_plane must be a number, got '1'"),
     "far_plane": ({"far_plane": 0.0}, ValueError, "far_plane must be finite and above near, got 0.0"),
+    "radius_clip": ({"radius_clip": -1.0}, ValueError, "radius_clip must be at least 0, got -1"),
+    "radius_clip type": ({"radius_clip": None}, TypeError, "radius_clip must be a number, got None"),
     "eps2d": ({"eps2d": -1.0}, ValueError, "eps2d must be at least 0, got -1.0"),
 }
 
