@@ -31,12 +31,13 @@ class Scene(NamedTuple):
     background: np.ndarray  # [D]
     width: int
     height: int
+    model: str
 
 
 class Drawing(NamedTuple):
     colors: np.ndarray  # [H, W, D]
     alphas: np.ndarray  # [H, W]
-    depths: np.ndarray  # [H, W], accumulated
+    depths: np.ndarray  # [H, W], accumulated or median
     color_errors: np.ndarray  # [H, W, D] bounds, and so on
     alpha_errors: np.ndarray
     depth_errors: np.ndarray
@@ -52,9 +53,11 @@ class Splats(NamedTuple):
     conics: np.ndarray  # [V, 2, 2]
     covariance_errors: np.ndarray  # [V, 2, 2]
     determinant_errors: np.ndarray  # [V], relative
+    opacities: np.ndarray  # [V]
+    opacity_errors: np.ndarray  # [V], relative
     depths: np.ndarray  # [V]
     depth_errors: np.ndarray  # [V]
-    ordered: bool  # no two depths are so close that rounding orders them
+    decided: bool  # no rounding decides about their order, or which are too small
 
 
 def rotations(quats: np.ndarray) -> np.ndarray:
@@ -65,61 +68,114 @@ def rotations(quats: np.ndarray) -> np.ndarray:
     return np.eye(3) + 2 * w * cross + 2 * cross @ cross
 
 
+class Lens(NamedTuple):
+    """Where points appear, and how that changes with them."""
+
+    pixels: np.ndarray  # [V, 2]
+    pixel_errors: np.ndarray
+    jacobian: np.ndarray  # [V, 2, 3]
+    jacobian_errors: np.ndarray
+
+
+def lens(scene: Scene, points: np.ndarray, point_errors: np.ndarray, unit: float) -> Lens:
+    """The camera models. A pinhole's Jacobian is taken at the pixel clamped to the image and 15% around it (3DGS)."""
+    focal, centre = np.diag(scene.K)[:2].astype(points.dtype), scene.K[:2, 2]
+    across, z = points[:, :2], points[:, 2:]
+    jacobian, errors = np.zeros((len(points), 2, 3), points.dtype), np.zeros((len(points), 2, 3))
+    if scene.model == "ortho":
+        pixels = focal * across + centre
+        jacobian[:, [0, 1], [0, 1]] = focal
+    elif scene.model == "pinhole":
+        pixels = focal * across / z + centre
+        size = np.array([scene.width, scene.height])
+        clipped = np.clip(pixels, -0.15 * size, 1.15 * size)
+        jacobian[:, [0, 1], [0, 1]] = focal / z
+        jacobian[:, :, 2] = (centre - clipped) / z
+    else:
+        radius2 = (across * across).sum(-1, keepdims=True)
+        radius = np.sqrt(radius2)
+        distance2 = radius2 + z * z
+        stretch = np.arctan2(radius, z) / radius
+        pixels = focal * across * stretch + centre
+        bend = (z / distance2 - stretch) / radius2
+        jacobian[:, :, :2] = (stretch * np.eye(2).reshape(-1, 4) + bend * outer(across)).reshape(-1, 2, 2)
+        jacobian[:, :, 2] = -across / distance2
+        jacobian *= focal[:, None]
+    moved = np.abs(jacobian) @ point_errors[:, :, None]
+    pixel_errors = moved[..., 0] + unit * (np.abs(pixels) + np.abs(pixels - centre))
+    if scene.model != "ortho":  # second derivatives of both lenses are at most 3 f / z^2
+        slope = 3 * focal / z
+        errors += (slope * ((point_errors / z).sum(-1, keepdims=True) + unit))[:, :, None]
+        errors[:, :, 2] += (pixel_errors + np.abs(pixels - centre) * (unit + point_errors[:, 2:] / z)) / z
+    return Lens(pixels, pixel_errors, jacobian, errors)
+
+
+def outer(vectors: np.ndarray) -> np.ndarray:
+    """[V, 4] products of the components of [V, 2]."""
+    return (vectors[:, :, None] * vectors[:, None, :]).reshape(-1, 4)
+
+
 def project(scene: Scene, settings: RasterSettings, rounding: float) -> Splats:
-    """Perspective EWA projection with 3DGS's clamped Jacobian."""
+    """EWA projection of the Gaussians between the near and the far plane, in extended precision."""
     long, unit = np.longdouble, ROUNDINGS * rounding
-    linear, translation = scene.viewmat[:3, :3].astype(long), scene.viewmat[:3, 3].astype(long)
-    points = scene.means.astype(long) @ linear.T + translation
+    linear = scene.viewmat[:3, :3].astype(long)
+    points = scene.means.astype(long) @ linear.T + scene.viewmat[:3, 3]
     point_errors = unit * (np.abs(scene.means) @ np.abs(scene.viewmat[:3, :3]).T + np.abs(scene.viewmat[:3, 3]))
-    kept = (points[:, 2] >= settings.near) & (points[:, 2] <= settings.far)
-    order = np.argsort(points[kept, 2], kind="stable")
-    index = np.flatnonzero(kept)[order]
-    points, point_errors, z = points[index], point_errors[index], points[index, 2:]
-    focal, centre = np.diag(scene.K)[:2].astype(long), scene.K[:2, 2].astype(long)
-    size = np.array([scene.width, scene.height])
-    means = focal * points[:, :2] / z + centre
-    depth_errors = point_errors[:, 2:] / z
-    mean_errors = focal * point_errors[:, :2] / z + np.abs(means - centre) * depth_errors + unit * np.abs(means)
-    offsets = np.clip(means, -0.15 * size, 1.15 * size) - centre
-    jacobian = np.zeros((len(index), 2, 3), long)
-    jacobian[:, [0, 1], [0, 1]] = focal / z
-    jacobian[:, :, 2] = -offsets / z
+    kept = np.flatnonzero((points[:, 2] >= settings.near) & (points[:, 2] <= settings.far))
+    index = kept[np.argsort(points[kept, 2], kind="stable")]
+    points, point_errors = points[index], point_errors[index]
+    pixels, pixel_errors, jacobian, jacobian_errors = lens(scene, points, point_errors, unit)
+
     scales = scene.scales[index].astype(long)
     factor = jacobian @ linear @ (rotations(scene.quats[index].astype(long)) * scales[:, None, :])
-    lengths = np.abs(jacobian) @ np.abs(linear) @ np.broadcast_to(np.abs(scales)[:, None, :], (len(index), 3, 3))
-    slack = (np.abs(np.clip(means, -0.15 * size, 1.15 * size)) + mean_errors / unit) / z  # of the offsets themselves
-    lengths += (slack[:, :, None] * np.abs(linear[2]).sum()) * np.abs(scales)[:, None, :]
-    factor_errors = (unit + depth_errors[:, :, None]) * lengths
-    covariances = factor @ factor.swapaxes(1, 2) + settings.blur * np.eye(2)
+    slack = jacobian_errors + unit * np.abs(jacobian)
+    factor_errors = (slack @ np.abs(linear)).sum(-1, keepdims=True) * np.abs(scales)[:, None, :]
+    sharp = factor @ factor.swapaxes(1, 2)
     crossed = factor_errors @ np.abs(factor).swapaxes(1, 2)
-    covariance_errors = crossed + crossed.swapaxes(1, 2)
+    covariances = sharp + settings.blur * np.eye(2)
     a, b, c = covariances[:, 0, 0], covariances[:, 0, 1], covariances[:, 1, 1]
     determinants = a * c - b * b
-    areas = np.sqrt(np.maximum(determinants - settings.blur * (a + c - settings.blur), 0))
-    determinant_errors = unit * (1 + 2 * np.sqrt(a * c) * areas / determinants)
+    lengths = np.sqrt(sharp[:, 0, 0] * sharp[:, 1, 1])
+    areas = np.linalg.norm(np.cross(factor[:, 0], factor[:, 1]), axis=-1)  # the root of the sharp determinant
+    determinant_errors = unit * (1 + 2 * lengths * areas / determinants)
+    opacities, opacity_errors = scene.opacities[index], np.zeros(len(index))
+    if settings.antialiased:
+        opacities = opacities * areas / np.sqrt(determinants)
+        wrong = np.linalg.norm(factor_errors, axis=-1)[:, ::-1] * np.linalg.norm(factor, axis=-1)
+        shares = (wrong.sum(-1) + unit * lengths) / np.maximum(areas, 1e-300)
+        changes = (wrong.sum(-1) * areas + settings.blur * np.einsum("vii->v", crossed)) / determinants
+        opacity_errors = np.minimum(unit + shares + changes + determinant_errors, 1e3)
+
     conics = np.stack([c, -b, -b, a], -1).reshape(-1, 2, 2) / determinants[:, None, None]
-    gaps, errors = np.diff(z[:, 0]), point_errors[1:, 2] + point_errors[:-1, 2]
     tied = (np.diff(scene.means[index], axis=0) == 0).all(-1)  # the same arithmetic gives the same depth
-    as_double = (means, mean_errors, conics, covariance_errors, determinant_errors, z[:, 0], point_errors[:, 2])
-    return Splats(index, *(v.astype(np.float64) for v in as_double), bool((tied | (gaps > errors)).all()))
+    apart = np.diff(points[:, 2]) > point_errors[1:, 2] + point_errors[:-1, 2]
+    extents = np.sqrt(2 * np.log(np.maximum(opacities / settings.alpha_cut, 1)) * np.maximum(a, c))
+    big, fuzzy = extents > settings.radius_clip, np.abs(extents - settings.radius_clip) < 1e-3 * settings.radius_clip
+    values = (
+        index, pixels, pixel_errors, conics, crossed + crossed.swapaxes(1, 2), determinant_errors,
+        opacities, opacity_errors, points[:, 2], point_errors[:, 2],
+    )  # fmt: skip
+    drawn = (value[big].astype(value.dtype if value is index else np.float64) for value in values)
+    return Splats(*drawn, decided=bool((tied | apart).all() and not fuzzy.any()))
 
 
 def draw(scene: Scene, settings: RasterSettings, rounding: float) -> Drawing | None:
     """What a kernel of this machine precision must draw; None where rounding decides the order of the splats."""
     splats = project(scene, settings, rounding)
-    if not splats.ordered:
+    if not splats.decided:
         return None
     rows, columns = np.mgrid[: scene.height, : scene.width] + 0.5
     transmittance, closed = np.ones_like(rows), np.zeros(rows.shape, bool)
     transmittance_error, undecided = np.zeros_like(rows), np.zeros(rows.shape, bool)
     sums = np.zeros((*rows.shape, scene.colors.shape[-1] + 1))  # depth comes last
     sum_errors = np.zeros_like(sums)
+    median, median_error = np.zeros_like(rows), np.zeros_like(rows)
     for v, i in enumerate(splats.index):
         dx, dy = splats.means[v, 0] - columns, splats.means[v, 1] - rows
         sigma, sigma_error, own_error = falloff(splats, v, dx, dy, rounding)
-        opacity = scene.opacities[i]
-        raw = opacity * np.exp(-sigma)
-        raw_error = raw * np.minimum(np.expm1(np.minimum(sigma_error, 50.0)) + ROUNDINGS * rounding, 1e3)
+        raw = splats.opacities[v] * np.exp(-sigma)
+        relative = np.expm1(np.minimum(sigma_error, 50.0)) + splats.opacity_errors[v] + ROUNDINGS * rounding
+        raw_error = raw * np.minimum(relative, 1e3)
         touched = raw >= settings.alpha_cut
         doubtful = np.abs(raw - settings.alpha_cut) <= raw_error
         doubtful |= (sigma < own_error) & touched  # an exponent that rounds to above zero does not touch
@@ -133,6 +189,11 @@ def draw(scene: Scene, settings: RasterSettings, rounding: float) -> Drawing | N
         drawn = touched & ~closed
         weight = np.where(drawn, alpha * transmittance, 0)[..., None]
         weight_error = np.where(drawn, transmittance * alpha_error + alpha * transmittance_error, 0)[..., None]
+        if settings.depth == "median":
+            half = drawn & (remaining <= 0.5) & (median == 0)
+            undecided |= drawn & (median == 0) & (np.abs(remaining - 0.5) <= error)
+            median = np.where(half, splats.depths[v], median)
+            median_error = np.where(half, splats.depth_errors[v], median_error)
         values = np.append(scene.colors[i], splats.depths[v])
         sums += weight * values
         sum_errors += (weight_error + ROUNDINGS * rounding * weight) * np.abs(values)
@@ -142,6 +203,8 @@ def draw(scene: Scene, settings: RasterSettings, rounding: float) -> Drawing | N
     colors = sums[..., :-1] + transmittance[..., None] * scene.background
     slack = ROUNDINGS * rounding
     color_errors = sum_errors[..., :-1] + (transmittance_error + slack)[..., None] * np.abs(scene.background) + slack
+    if settings.depth == "median":
+        sums[..., -1], sum_errors[..., -1] = median, median_error
     return Drawing(
         colors, 1 - transmittance, sums[..., -1],
         color_errors, transmittance_error + slack, sum_errors[..., -1] + slack, undecided,

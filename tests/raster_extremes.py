@@ -34,7 +34,11 @@ def extreme_scene(seed: int, dtype: type[np.floating] = np.float64) -> tuple[Sce
     centre = np.array([width, height]) * (0.5 if random.random() < 0.7 else random.uniform(-0.5, 1.5, 2))
     settings = extreme_settings(random)
     calm = settings.blur == 0 or random.random() < 0.3
+    model = random.choice(["pinhole", "pinhole", "ortho", "fisheye"])
     points, scales = cloud(random, count, np.array([width, height]), focal, centre, settings.near, calm)
+    if model == "ortho":
+        points[:, :2] /= np.abs(points[:, 2:])  # where the pinhole would draw them
+        scales /= np.abs(points[:, 2:])
     view = np.eye(4)
     view[:3, :3] = np.linalg.qr(random.normal(size=(3, 3)))[0]
     if random.random() < 0.3:
@@ -61,7 +65,7 @@ def extreme_scene(seed: int, dtype: type[np.floating] = np.float64) -> tuple[Sce
         "background": random.uniform(0, 1, channels) * (random.random() < 0.5),
     }
     arrays = {name: value.astype(dtype).astype(np.float64) for name, value in arrays.items()}
-    return Scene(**arrays, width=int(width), height=int(height)), settings
+    return Scene(**arrays, width=int(width), height=int(height), model=str(model)), settings
 
 
 def extreme_settings(random: np.random.Generator) -> RasterSettings:
@@ -75,6 +79,8 @@ def extreme_settings(random: np.random.Generator) -> RasterSettings:
         blur=random.choice([0.0, 0.05, 0.3, 3.0]),
         near=random.choice([0.01, 0.5]),
         far=random.choice([3.0, 1e10]),
+        antialiased=bool(random.random() < 0.3),
+        radius_clip=random.choice([0.0, 0.0, 1.5]),
     )
 
 
@@ -104,5 +110,5 @@ def to_torch(scene: Scene, dtype: torch.dtype) -> tuple[Gaussians, Cameras, torc
     means, quats, scales, opacities, colors, view, K, background = (
         torch.from_numpy(value).to(dtype) for value in scene[:8]
     )
-    cameras = Cameras(view[None], K[None], scene.width, scene.height)
+    cameras = Cameras(view[None], K[None], scene.width, scene.height, scene.model)
     return Gaussians(means, quats, scales, opacities, colors), cameras, background

@@ -77,10 +77,16 @@ def test_gradients_equal_autograd_through_the_reference():
     compared = 0
     for seed in seeds(150):
         scene, settings = extreme_scene(seed)
+        settings = dataclasses.replace(settings, radius_clip=0.0)  # which the reference does not have
+        if len(scene.means) == 0:
+            continue  # the reference needs some
         ours = gradients(lambda *a, **k: rendered(emogs.rasterize(*a, **k)), scene, settings, names)
         theirs = gradients(render, scene, settings, names)
         for name in names:
             a, b = ours[name], theirs[name]
+            assert a.isfinite().all(), f"seed {seed}: {name}"
+            if not b.isfinite().all():
+                continue  # autograd's 0 times infinity, at the root of a flat splat's area
             if name == "viewmats":
                 a, b = a[..., :3, :], b[..., :3, :]
             largest = b.abs().amax(-1, keepdim=True) if name in ("means", "quats", "scales", "colors") else b.abs()
