@@ -136,18 +136,18 @@ def rasterization(
     _check_choices(arguments, render_mode=render_mode, rasterize_mode=rasterize_mode, camera_model=camera_model)
     _check_positive(arguments, tile_size=tile_size, channel_chunk=channel_chunk)
     settings = _settings(near_plane, far_plane, eps2d, radius_clip, rasterize_mode)
-    if covars is not None:
-        arguments.check("means", means, "... N 3")
-        arguments.check("covars", covars, f"{_sizes(means.shape[:-2])} N 3 3", (means.dtype,))
-        quats, scales = decompose(covars)
-    gaussians = _gaussians(
-        arguments, means, quats, scales, opacities, colors, viewmats, Ks, sh_degree, "RGB" in render_mode
-    )
-    cameras = Cameras(viewmats, Ks, width, height, cast(CameraModel, camera_model))
-    if backgrounds is not None:
-        channels = "D" if sh_degree is None else "3"
-        arguments.check("backgrounds", backgrounds, f"{_sizes(cameras.batch)} C {channels}", (means.dtype,))
+    tensors = {"opacities": opacities, "viewmats": viewmats, "Ks": Ks}
+    tensors |= {"quats": quats, "scales": scales} if covars is None else {"covars": covars}
+    per_camera = _check_tensors(arguments, means, tensors, colors, sh_degree, backgrounds)
 
+    if covars is not None:
+        quats, scales = decompose(covars)
+    cameras = Cameras(viewmats, Ks, width, height, cast(CameraModel, camera_model))
+    if "RGB" not in render_mode:
+        colors, sh_degree, per_camera = opacities[..., None].detach(), None, False  # nobody sees them
+    elif sh_degree is not None:
+        colors = colors[..., : (sh_degree + 1) ** 2, :]
+    gaussians = _gaussians((means, quats, scales, opacities, colors), sh_degree, cameras.count if per_camera else None)
     splats = _project(gaussians, cameras, settings)
     if covars is not None and covars.requires_grad:
         records = attach(splats.records, covars, means, opacities, cameras, settings)
@@ -194,11 +194,6 @@ def _check_positive(arguments: Arguments, **given: object) -> None:
             raise arguments.fail(name, "an int above 0", repr(value))
 
 
-def _sizes(batch: torch.Size) -> str:
-    """Leading sizes as `Arguments.check` takes them."""
-    return " ".join(map(str, batch))
-
-
 def _settings(near_plane: float, far_plane: float, eps2d: float, radius_clip: float, mode: str) -> RasterSettings:
     """gsplat clips radii that it has rounded up: r <= clip for a whole r is r <= floor(clip)."""
     given = {"near_plane": near_plane, "far_plane": far_plane, "eps2d": eps2d, "radius_clip": radius_clip}
@@ -214,45 +209,51 @@ def _settings(near_plane: float, far_plane: float, eps2d: float, radius_clip: fl
         raise type(error)(message) from None
 
 
-def _gaussians(
+_SHAPES = {
+    "quats": "N 4",
+    "scales": "N 3",
+    "covars": "N 3 3",
+    "opacities": "N",
+    "viewmats": "C 4 4",
+    "Ks": "C 3 3",
+}
+
+
+def _check_tensors(
     arguments: Arguments,
     means: Tensor,
-    quats: Tensor,
-    scales: Tensor,
-    opacities: Tensor,
+    tensors: dict[str, Tensor],
     colors: Tensor,
-    viewmats: Tensor,
-    Ks: Tensor,
     sh_degree: int | None,
-    with_colors: bool,
-) -> Gaussians:
-    """The tensors, checked. Colours of each camera's own make the cameras a batch: clouds [..., C, N, ...]."""
+    backgrounds: Tensor | None,
+) -> bool:
+    """Whether every camera has colours of its own."""
     arguments.check("means", means, "... N 3")
-    dtype, batch = (means.dtype,), means.shape[:-2]
-    lead = _sizes(batch)
-    arguments.check("quats", quats, f"{lead} N 4", dtype)
-    arguments.check("scales", scales, f"{lead} N 3", dtype)
-    arguments.check("opacities", opacities, f"{lead} N", dtype)
-    arguments.check("viewmats", viewmats, f"{lead} C 4 4", dtype)
-    arguments.check("Ks", Ks, f"{lead} C 3 3", dtype)
+    lead, dtype = " ".join(map(str, means.shape[:-2])), (means.dtype,)
+    for name, value in tensors.items():
+        arguments.check(name, value, f"{lead} {_SHAPES[name]}", dtype)
     arguments.check_type("colors", colors, Tensor)
     rest = "N D" if sh_degree is None else "N S 3"
-    per_camera = colors.dim() > len(batch) + len(rest.split())
+    per_camera = colors.dim() > means.dim() - 2 + len(rest.split())
     arguments.check("colors", colors, f"{lead} C {rest}" if per_camera else f"{lead} {rest}", dtype)
-    field = "colors"
     if sh_degree is not None:
-        if not isinstance(sh_degree, int) or not 0 <= sh_degree <= 4 or (sh_degree + 1) ** 2 > colors.shape[-2]:
-            most = min(4, math.isqrt(colors.shape[-2]) - 1)
+        most = min(4, math.isqrt(colors.shape[-2]) - 1)
+        if not isinstance(sh_degree, int) or not 0 <= sh_degree <= most:
             raise arguments.fail("sh_degree", f"an int from 0 to {most}, since S={colors.shape[-2]}", repr(sh_degree))
-        field, colors = "sh", colors[..., : (sh_degree + 1) ** 2, :]
-    if not with_colors:
-        field, colors, per_camera = "colors", opacities[..., None].detach(), False
-    tensors = {"means": means, "quats": quats, "scales": scales, "opacities": opacities}
-    if per_camera:
-        cameras = viewmats.shape[-3]
-        for name, value in tensors.items():
-            tensors[name] = value.unsqueeze(len(batch)).expand(*batch, cameras, *value.shape[len(batch) :])
-    return Gaussians(**tensors, **{field: colors})
+    if backgrounds is not None:
+        arguments.check("backgrounds", backgrounds, f"{lead} C {'D' if sh_degree is None else 3}", dtype)
+    return per_camera
+
+
+def _gaussians(tensors: tuple[Tensor, ...], sh_degree: int | None, cameras: int | None) -> Gaussians:
+    """Of means, quats, scales, opacities and colours. If `cameras` C is given, each has its own: [..., C, N, ...]."""
+    *shared, colors = tensors
+    if cameras is not None:
+        at = shared[0].dim() - 2
+        shared = [t.unsqueeze(at).expand(*t.shape[:at], cameras, *t.shape[at:]) for t in shared]
+    means, quats, scales, opacities = shared
+    field = "colors" if sh_degree is None else "sh"
+    return Gaussians(means, quats, scales, opacities, **{field: colors})
 
 
 def _project(gaussians: Gaussians, cameras: Cameras, settings: RasterSettings) -> Splats:
