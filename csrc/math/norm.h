@@ -24,7 +24,7 @@ EMOGS_HD T norm_branch(T gate) {
 
 template <class V>
 EMOGS_HD V norm_residual(V x, V residual, V branch) {
-  return residual + branch * x;
+  return multiply_add(branch, x, residual);
 }
 
 // From the sums over a row of the deviations h - mean and of their squares.
@@ -51,10 +51,17 @@ EMOGS_HD T norm_offset(T bias, T scale, T shift) {
   return bias * (T(1) + scale) + shift;
 }
 
-// d loss / d h from d loss / d n, given the row's means of grad_n (0 for RMS) and of grad_n * n.
+template <class V>
+EMOGS_HD V norm_modulate(V n, V factor, V offset) {
+  return multiply_add(n, factor, offset);
+}
+
+// d loss / d h, given the row's means of grad_n = grad_y * factor (0 for RMS) and of grad_n * n.
 template <class V, class T>
-EMOGS_HD V norm_normalize_backward(V grad_n, V n, T mean_gradient, T mean_product, const NormStatistics<T>& row) {
-  return (grad_n - V(mean_gradient) - n * V(mean_product)) * V(row.inverse_deviation);
+EMOGS_HD V norm_normalize_backward(V grad_y, V factor, V n, T mean_gradient, T mean_product,
+                                   const NormStatistics<T>& row) {
+  const V deviation = multiply_add(grad_y, factor, V(-mean_gradient));
+  return multiply_add(n, V(-mean_product), deviation) * V(row.inverse_deviation);
 }
 
 // The vectors' gradients follow from two sums over the rows that share them, G = sum grad_y and P = sum grad_y * n:

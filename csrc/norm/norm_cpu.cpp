@@ -2,14 +2,15 @@
 // channels stay in the first-level cache between the passes, so memory sees one read and one write. The order of every
 // sum is fixed by the shape alone: the same bits for any number of threads and any instruction set.
 #include "common/row.h"
+#include "common/threads.h"
 #include "math/norm.h"
 #include "norm/norm.h"
 
 namespace emogs {
 namespace EMOGS_ISA {
 
-// Work below this many elements takes less time than waking the other threads.
-constexpr int64_t kSerialElements = 1 << 15;
+// Another thread is worth waking for this many elements.
+constexpr int64_t kGrain = 1 << 14;
 // Results of more bytes than this are written past the caches: none of them would be left there for the next reader,
 // and a line that is not read before it is written saves a third of the traffic.
 constexpr int64_t kStreamBytes = 16 << 20;
@@ -20,7 +21,7 @@ constexpr int64_t kFinishChannels = 64;
 
 template <class T>
 EMOGS_HD int worker_count(const EmotionNorm<T>& p) {
-  return p.batch * p.tokens * p.channels < kSerialElements ? 1 : p.threads;
+  return threads_for(p.threads, p.batch * p.tokens * p.channels, kGrain);
 }
 
 /// Whether a result [B, T, C] is streamed: all its registers must be aligned.
@@ -30,12 +31,12 @@ EMOGS_HD bool is_streamed(const EmotionNorm<T>& p, const Storage* to) {
   return p.batch * p.tokens * row_bytes > kStreamBytes && (reinterpret_cast<uintptr_t>(to) | row_bytes) % 64 == 0;
 }
 
-template <class V, class Storage>
-EMOGS_HD void put(V value, Storage* to, bool streamed) {
+template <class T, class Storage, class Which>
+EMOGS_HD void put(Lanes<T> value, Storage* to, Which lanes, bool streamed) {
   if (streamed)
-    stream(value, to);
+    stream(value, to, lanes);
   else
-    store(value, to);
+    store(value, to, lanes);
 }
 
 /// Row of a modulation vector for sample b and region r.
@@ -44,101 +45,115 @@ EMOGS_HD V* vector_row(V* vectors, int64_t rows, int64_t b, int64_t r, int64_t c
   return vectors + (b * rows + (rows == 1 ? 0 : r)) * channels;
 }
 
-/// -1 where there is none such.
+/// The tokens that one worker takes, one after the other, with their sample and region.
 template <class T>
-EMOGS_HD int64_t region_of(const EmotionNorm<T>& p, int64_t b, int64_t t) {
-  if (!p.region) return 0;
-  const int64_t region = p.region[(p.region_rows == 1 ? 0 : b) * p.tokens + t];
-  return region < p.regions ? region : -1;
-}
+struct TokenRange {
+  const EmotionNorm<T>& p;
+  int64_t token, end, b, t;
 
+  EMOGS_HD_MEMBER TokenRange(const EmotionNorm<T>& params, int64_t first, int64_t last)
+      : p(params),
+        token(first),
+        end(last),
+        b(first / maximum(params.tokens, int64_t(1))),
+        t(first - b * params.tokens) {}
+  EMOGS_HD_MEMBER void next() {
+    ++token;
+    if (++t == p.tokens) t = 0, ++b;
+  }
+  /// Out of [0, R) if the caller's is.
+  EMOGS_HD_MEMBER int64_t region() const {
+    return p.region ? p.region[(p.region_rows == 1 ? 0 : b * p.tokens) + t] : 0;
+  }
+};
+
+/// What modulates the tokens of one sample and region, [C] each.
 template <class T>
 struct Folded {
   using Vector = typename EmotionNorm<T>::Vector;
-  Vector *factor, *offset, *branch;  // [C] each, of one sample and region
+  Vector *factor, *offset, *branch;
 
-  EMOGS_HD_MEMBER Folded(const EmotionNorm<T>& p, int64_t row) {
+  EMOGS_HD_MEMBER Folded(const EmotionNorm<T>& p, int64_t b, int64_t region) {
     const int64_t plane = p.batch * p.regions * p.channels;
-    factor = p.folded + row * p.channels;
+    factor = p.folded + (b * p.regions + region) * p.channels;
     offset = factor + plane;
     branch = offset + plane;
   }
 };
 
-/// `shift` is null in backward, which needs no offset.
+/// `shifts` is null in backward, which needs no offset.
 template <class T, class Vector = typename EmotionNorm<T>::Vector>
-void fold_vectors(const EmotionNorm<T>& p, const Vector* all_shifts) {
-  const int64_t rows = p.batch * p.regions;
-#pragma omp parallel for num_threads(rows* p.channels < kSerialElements ? 1 : p.threads) schedule(static)
+void fold_vectors(const EmotionNorm<T>& p, const Vector* shifts) {
+  using V = Lanes<Vector>;
+  const int64_t rows = p.batch * p.regions, channels = p.channels;
+#pragma omp parallel for num_threads(threads_for(p.threads, rows* channels, kGrain)) schedule(static)
   for (int64_t row = 0; row < rows; ++row) {
-    const Folded<T> folded(p, row);
     const int64_t b = row / p.regions, r = row % p.regions;
-    const Vector* scale = vector_row(p.scale, p.scale_rows, b, r, p.channels);
-    const Vector* shift = all_shifts ? vector_row(all_shifts, p.shift_rows, b, r, p.channels) : nullptr;
-    const Vector* gate = p.gate ? vector_row(p.gate, p.gate_rows, b, r, p.channels) : nullptr;
-    for_each_lanes<Vector>(p.channels, [&](int64_t c, auto lanes) {
-      using V = decltype(lanes);
-      const V one(Vector(1)), zero(Vector(0)), s = load(scale + c, V());
-      store(norm_factor(p.weight ? load(p.weight + c, V()) : one, s), folded.factor + c);
-      if (shift) store(norm_offset(p.bias ? load(p.bias + c, V()) : zero, s, load(shift + c, V())), folded.offset + c);
-      if (gate) store(norm_branch(load(gate + c, V())), folded.branch + c);
+    const Folded<T> folded(p, b, r);
+    const Vector* scale = vector_row(p.scale, p.scale_rows, b, r, channels);
+    const Vector* shift = shifts ? vector_row(shifts, p.shift_rows, b, r, channels) : nullptr;
+    const Vector* gate = p.gate ? vector_row(p.gate, p.gate_rows, b, r, channels) : nullptr;
+    for_each_register<Vector>(channels, [&](int64_t c, auto lanes) {
+      const V s = load(scale + c, lanes);
+      store(norm_factor(p.weight ? load(p.weight + c, lanes) : V(1), s), folded.factor + c, lanes);
+      if (shift) {
+        const V bias = p.bias ? load(p.bias + c, lanes) : V(0);
+        store(norm_offset(bias, s, load(shift + c, lanes)), folded.offset + c, lanes);
+      }
+      if (gate) store(norm_branch(load(gate + c, lanes)), folded.branch + c, lanes);
     });
   }
 }
 
 template <class T, class Storage>
 static __attribute__((noinline)) NormStatistics<T> row_statistics(const Storage* h, int64_t channels, bool rms, T eps) {
+  using V = Lanes<T>;
   if (rms) {
-    const auto squares = row_sums<T, 1>(channels, [=](int64_t c, auto lanes) {
-      using V = decltype(lanes);
-      const V value = load(h + c, V());
-      return Terms<V, 1>{{value * value}};
+    const auto squares = row_sums<T, 1>(channels, [=](int64_t c, auto lanes, Terms<V, 1>& sums) {
+      const V value = load(h + c, lanes);
+      sums.values[0] = multiply_add(value, value, sums.values[0]);
     });
     return norm_statistics(T(0), T(0), squares.values[0], channels, eps);
   }
-  const auto sum = row_sums<T, 1>(channels, [=](int64_t c, auto lanes) {
-    using V = decltype(lanes);
-    return Terms<V, 1>{{load(h + c, V())}};
+  const auto sum = row_sums<T, 1>(channels, [=](int64_t c, auto lanes, Terms<V, 1>& sums) {
+    sums.values[0] = sums.values[0] + load(h + c, lanes);
   });
   const T mean = sum.values[0] / T(channels);
-  const auto sums = row_sums<T, 2>(channels, [=](int64_t c, auto lanes) {
-    using V = decltype(lanes);
-    const V deviation = load(h + c, V()) - V(mean);
-    return Terms<V, 2>{{deviation, deviation * deviation}};
+  const auto sums = row_sums<T, 2>(channels, [=](int64_t c, auto lanes, Terms<V, 2>& sums) {
+    const V deviation = counted(load(h + c, lanes) - V(mean), lanes);
+    sums.values[0] = sums.values[0] + deviation;
+    sums.values[1] = multiply_add(deviation, deviation, sums.values[1]);
   });
   return norm_statistics(mean, sums.values[0], sums.values[1], channels, eps);
 }
 
-template <class T, class Storage, class Vector = typename EmotionNorm<T>::Vector>
-EMOGS_HD void normalize_row(const EmotionNormForward<T>& p, const Storage* h, const Folded<T>& folded, int64_t at,
-                            bool stream_y) {
+template <class T, class Storage>
+EMOGS_HD void normalize_row(const EmotionNormForward<T>& p, const Storage* h, const Folded<T>& folded,
+                            typename EmotionNorm<T>::Token* y, bool streamed) {
+  using Vector = typename EmotionNorm<T>::Vector;
   const NormStatistics<Vector> row = row_statistics(h, p.channels, p.rms, Vector(p.eps));
-  auto* y = p.y + at;
-  for_each_lanes<Vector>(p.channels, [&](int64_t c, auto lanes) {
-    using V = decltype(lanes);
-    const V n = norm_normalize(load(h + c, V()), row);
-    put(n * load(folded.factor + c, V()) + load(folded.offset + c, V()), y + c, stream_y);
+  for_each_register<Vector>(p.channels, [&](int64_t c, auto lanes) {
+    const Lanes<Vector> n = norm_normalize(load(h + c, lanes), row);
+    put(norm_modulate(n, load(folded.factor + c, lanes), load(folded.offset + c, lanes)), y + c, lanes, streamed);
   });
 }
 
 /// residual_out goes to `kept` first if it is streamed, so that it can be read again.
-template <class T, class Storage>
-EMOGS_HD void forward_token(const EmotionNormForward<T>& p, int64_t token, int64_t region, bool stream_y,
+template <class T, class Storage = typename EmotionNorm<T>::Stream>
+EMOGS_HD void forward_token(const EmotionNormForward<T>& p, const Folded<T>& folded, int64_t token, bool stream_y,
                             Storage* kept) {
   using Vector = typename EmotionNorm<T>::Vector;
   const int64_t at = token * p.channels;
-  const Folded<T> folded(p, token / p.tokens * p.regions + region);
-  if (!p.residual) return normalize_row(p, p.x + at, folded, at, stream_y);
+  if (!p.residual) return normalize_row(p, p.x + at, folded, p.y + at, stream_y);
   Storage* h = kept ? kept : p.residual_out + at;
-  for_each_lanes<Vector>(p.channels, [&](int64_t c, auto lanes) {
-    using V = decltype(lanes);
-    const V branch = p.gate ? load(folded.branch + c, V()) : V(Vector(1));
-    store(norm_residual(load(p.x + at + c, V()), load(p.residual + at + c, V()), branch), h + c);
+  for_each_register<Vector>(p.channels, [&](int64_t c, auto lanes) {
+    const Lanes<Vector> branch = p.gate ? load(folded.branch + c, lanes) : Lanes<Vector>(1);
+    store(norm_residual(load(p.x + at + c, lanes), load(p.residual + at + c, lanes), branch), h + c, lanes);
   });
-  normalize_row(p, h, folded, at, stream_y);
-  if (kept)
-    for_each_lanes<Vector>(
-        p.channels, [&](int64_t c, auto lanes) { stream(load(h + c, decltype(lanes)()), p.residual_out + at + c); });
+  normalize_row(p, h, folded, p.y + at, stream_y);
+  if (!kept) return;
+  for_each_register<Vector>(p.channels,
+                            [&](int64_t c, auto lanes) { stream(load(h + c, lanes), p.residual_out + at + c, lanes); });
 }
 
 template <class T>
@@ -148,17 +163,17 @@ int64_t emotion_norm_forward(const EmotionNormForward<T>& p) {
   const int64_t count = p.batch * p.tokens;
   const bool stream_y = is_streamed(p, p.y);
   const bool keep = p.residual && p.channels <= kKeptChannels && is_streamed(p, p.residual_out);
+  const int workers = worker_count(p);
   int64_t invalid = count;
-#pragma omp parallel num_threads(worker_count(p)) reduction(min : invalid)
-  {
+#pragma omp parallel for num_threads(workers) schedule(static) reduction(min : invalid)
+  for (int worker = 0; worker < workers; ++worker) {
     alignas(kRegisterBytes) Storage kept[kKeptChannels];
-#pragma omp for schedule(static)
-    for (int64_t token = 0; token < count; ++token) {
-      const int64_t region = region_of(p, token / p.tokens, token % p.tokens);
-      if (region < 0)
-        invalid = minimum(invalid, token);
+    for (TokenRange<T> at(p, count * worker / workers, count * (worker + 1) / workers); at.token < at.end; at.next()) {
+      const int64_t region = at.region();
+      if (region < 0 || region >= p.regions)
+        invalid = minimum(invalid, at.token);
       else
-        forward_token(p, token, region, stream_y, keep ? kept : nullptr);
+        forward_token(p, Folded<T>(p, at.b, region), at.token, stream_y, keep ? kept : nullptr);
     }
     finish_streams();
   }
@@ -169,34 +184,36 @@ struct StreamedGradients {
   bool hidden, x;
 };
 
+/// `sum`: of this worker and region, [C] each at a distance of `plane`.
 template <class T, class Vector>
-EMOGS_HD void backward_token(const EmotionNormBackward<T>& p, int64_t token, int64_t region, Vector* partial,
+EMOGS_HD void backward_token(const EmotionNormBackward<T>& p, const Folded<T>& folded, int64_t token, Vector* sum,
                              StreamedGradients streamed) {
+  using V = Lanes<Vector>;
   const int64_t channels = p.channels, plane = p.regions * channels, at = token * channels;
-  const Folded<T> folded(p, token / p.tokens * p.regions + region);
   const auto* h = p.hidden + at;
   const auto* grad_y = p.grad_y + at;
   const NormStatistics<Vector> row = row_statistics(h, channels, p.rms, Vector(p.eps));
 
-  const auto sums = row_sums<Vector, 2>(channels, [=](int64_t c, auto lanes) {
-    using V = decltype(lanes);
-    const V n = norm_normalize(load(h + c, V()), row), grad_n = load(grad_y + c, V()) * load(folded.factor + c, V());
-    return Terms<V, 2>{{grad_n, grad_n * n}};
+  const auto sums = row_sums<Vector, 2>(channels, [=](int64_t c, auto lanes, Terms<V, 2>& sums) {
+    const V n = norm_normalize(load(h + c, lanes), row);
+    const V grad_n = load(grad_y + c, lanes) * load(folded.factor + c, lanes);  // 0 where nothing counts
+    sums.values[0] = sums.values[0] + grad_n;
+    sums.values[1] = multiply_add(grad_n, n, sums.values[1]);
   });
   const Vector mean_gradient = p.rms ? Vector(0) : sums.values[0] / Vector(channels);
   const Vector mean_product = sums.values[1] / Vector(channels);
 
-  Vector* sum = partial + region * channels;
-  for_each_lanes<Vector>(channels, [&](int64_t c, auto lanes) {
-    using V = decltype(lanes);
-    const V n = norm_normalize(load(h + c, V()), row), g = load(grad_y + c, V());
-    V grad = norm_normalize_backward(g * load(folded.factor + c, V()), n, mean_gradient, mean_product, row);
-    store(load(sum + c, V()) + g, sum + c);
-    store(load(sum + plane + c, V()) + g * n, sum + plane + c);
-    if (p.grad_residual_out) grad = grad + load(p.grad_residual_out + at + c, V());
-    if (p.gate) store(load(sum + 2 * plane + c, V()) + grad * load(p.x + at + c, V()), sum + 2 * plane + c);
-    put(grad, p.grad_hidden + at + c, streamed.hidden);
-    if (p.grad_x) put(p.gate ? load(folded.branch + c, V()) * grad : grad, p.grad_x + at + c, streamed.x);
+  for_each_register<Vector>(channels, [&](int64_t c, auto lanes) {
+    const V n = norm_normalize(load(h + c, lanes), row), g = load(grad_y + c, lanes);
+    V grad = norm_normalize_backward(g, load(folded.factor + c, lanes), n, mean_gradient, mean_product, row);
+    auto add = [&](V a, V b, Vector* to) { store(multiply_add(a, b, load(to, lanes)), to, lanes); };
+    store(load(sum + c, lanes) + g, sum + c, lanes);
+    add(g, n, sum + plane + c);
+    if (p.grad_residual_out) grad = grad + load(p.grad_residual_out + at + c, lanes);
+    if (p.gate) add(grad, load(p.x + at + c, lanes), sum + 2 * plane + c);
+    put(grad, p.grad_hidden + at + c, lanes, streamed.hidden);
+    if (!p.grad_x) return;
+    put(p.gate ? load(folded.branch + c, lanes) * grad : grad, p.grad_x + at + c, lanes, streamed.x);
   });
 }
 
@@ -246,13 +263,14 @@ int64_t emotion_norm_backward(const EmotionNormBackward<T>& p) {
   for (int64_t chunk = 0; chunk < p.batch * p.chunks; ++chunk) {
     Vector* partial = p.partial + chunk * sums;
     for (int64_t i = 0; i < sums; ++i) partial[i] = Vector(0);
-    const int64_t begin = chunk % p.chunks * chunk_tokens, end = minimum(begin + chunk_tokens, p.tokens);
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t b = chunk / p.chunks, token = b * p.tokens + t, region = region_of(p, b, t);
-      if (region < 0)
-        invalid = minimum(invalid, token);
+    const int64_t first = chunk / p.chunks * p.tokens, begin = chunk % p.chunks * chunk_tokens;
+    const int64_t end = minimum(begin + chunk_tokens, p.tokens);
+    for (TokenRange<T> at(p, first + minimum(begin, end), first + end); at.token < at.end; at.next()) {
+      const int64_t region = at.region();
+      if (region < 0 || region >= p.regions)
+        invalid = minimum(invalid, at.token);
       else
-        backward_token(p, token, region, partial, streamed);
+        backward_token(p, Folded<T>(p, at.b, region), at.token, partial + region * p.channels, streamed);
     }
     finish_streams();
   }

@@ -74,7 +74,7 @@ __device__ void normalize_row(const EmotionNormForward<T>& p, const Storage* h, 
   for (int64_t c = threadIdx.x; c < p.channels; c += kThreads) {
     const float factor = norm_factor(p.weight ? p.weight[c] : 1.0f, scale[c]);
     const float offset = norm_offset(p.bias ? p.bias[c] : 0.0f, scale[c], shift[c]);
-    store_float(norm_normalize(load_float(h[c]), row) * factor + offset, y + c);
+    store_float(norm_modulate(norm_normalize(load_float(h[c]), row), factor, offset), y + c);
   }
 }
 
@@ -121,8 +121,8 @@ __device__ void backward_token(const EmotionNormBackward<T>& p, int64_t token, i
   for (int64_t c = threadIdx.x; c < channels; c += kThreads) {
     const int64_t i = token * channels + c;
     const float g = load_float(grad_y[c]), n = norm_normalize(load_float(h[c]), row);
-    const float grad_n = g * norm_factor(p.weight ? p.weight[c] : 1.0f, scale[c]);
-    float grad_h = norm_normalize_backward(grad_n, n, mean_gradient, mean_product, row);
+    const float factor = norm_factor(p.weight ? p.weight[c] : 1.0f, scale[c]);
+    float grad_h = norm_normalize_backward(g, factor, n, mean_gradient, mean_product, row);
     if (p.grad_residual_out) grad_h += load_float(p.grad_residual_out[i]);
     store_float(grad_h, p.grad_hidden + i);
     if (p.grad_x) store_float(gate ? norm_branch(gate[c]) * grad_h : grad_h, p.grad_x + i);
