@@ -16,25 +16,33 @@ constexpr int64_t tiles_along(int64_t pixels) {
   return (pixels + kTileSize - 1) / kTileSize;
 }
 
+/// Bytes of scratch for `slots` images at a time: per splat a box and two records of the sort (24 bytes in float), per
+/// part the sort's counts. All S I where S > 1, else as many as there are threads.
+template <class T>
+static constexpr int64_t intersect_tiles_scratch(int64_t slots, int64_t count, int64_t parts) {
+  return slots * (count * int64_t(sizeof(int64_t) + 4 * sizeof(T)) + parts * int64_t(2048 * sizeof(int32_t) + 64));
+}
+
 template <class T>
 struct IntersectCount : Launch {
   int64_t images, count;  // I, N
   int width, height;
-  int64_t chunks;          // S: parts of the depth-sorted splats that are counted and placed on their own
-  const T* splats;         // [I, N, 8] math/splat.h's Splat
-  const bool* tile_mask;   // [I, T] or null: tiles that are false stay empty
-  int32_t* order;          // [I, N] out: visible splats by depth, then by index; the rest is unset
-  int32_t* visible;        // [I] out: how many
-  int32_t* chunk_offsets;  // [I, S, T] out: where the next pair of a chunk goes in a tile
-  int64_t* tile_offsets;   // [I * T + 1] out: pairs of tile t are [tile_offsets[t], tile_offsets[t + 1])
-  int64_t* scratch;        // [min(threads, images), 4 N]
+  int64_t parts;          // S: threads share an image in so many parts; lists do not depend on it
+  const T* splats;        // [I, N, 8] math/splat.h's Splat
+  const bool* tile_mask;  // [I, T] or null: tiles that are false stay empty
+  int32_t* visible;       // [I] out: how many splats meet a tile
+  int32_t* order;         // [I, N] out: those, by depth, then by index; the rest is unset
+  int64_t* boxes;         // [I, N] out: tiles/boxes.h's TileBox of each, in that order
+  int32_t* part_offsets;  // [I, S, T] out: how many pairs of a tile lie in the parts before
+  int64_t* tile_offsets;  // [I * T + 1] out: pairs of tile t are [tile_offsets[t], tile_offsets[t + 1])
+  uint8_t* scratch;       // [intersect_tiles_scratch(slots, N, S)]; slots: I where S > 1, else min(threads, I)
 
   template <class Reader>
   void visit(Reader& field) {
     field("images", images), field("count", count), field("width", width), field("height", height);
-    field("chunks", chunks), field("splats", splats), field("tile_mask", tile_mask), field("order", order);
-    field("visible", visible), field("chunk_offsets", chunk_offsets), field("tile_offsets", tile_offsets),
-        field("scratch", scratch);
+    field("parts", parts), field("splats", splats), field("tile_mask", tile_mask), field("visible", visible);
+    field("order", order), field("boxes", boxes), field("part_offsets", part_offsets);
+    field("tile_offsets", tile_offsets), field("scratch", scratch);
   }
 };
 

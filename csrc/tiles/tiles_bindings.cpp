@@ -3,6 +3,15 @@
 
 namespace emogs {
 
+static const Operation scratch("intersect_tiles_scratch", [](FieldReader& field) -> int64_t {
+  const bool single = field.text("dtype") == "float32";
+  int64_t slots = 0, count = 0, parts = 0;
+  field("slots", slots), field("count", count), field("parts", parts);
+  field.finish();
+  return single ? intersect_tiles_scratch<float>(slots, count, parts)
+                : intersect_tiles_scratch<double>(slots, count, parts);
+});
+
 static const Operation count = operation<IntersectCount>(
     "intersect_tiles_count", on_cpu<float, double>([](const auto& p) { return intersect_tiles_count_cpu(p); }),
     on_cuda<>([](const auto&) {}));

@@ -16,7 +16,7 @@ from emogs.ops.native import _C, launch
 from emogs.ops.project import Splats
 
 TILE_SIZE = 16
-_CHUNK = 1024  # splats that are worth a thread of their own
+_PART = 4096  # splats of an image that a thread takes at least
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,10 @@ def _forward(records, width, height, tile_mask):
     images, count, tiles = records.shape[:-2].numel(), records.shape[-2], tile_count(width, height)
     where = launch(records)
     threads = where["threads"]
-    chunks = max(1, min(-(-threads // max(images, 1)), -(-count // _CHUNK)))  # lists do not depend on it
+    shares = -(-2 * threads // max(images, 1)) if threads > 1 and images < 2 * threads else 1
+    parts = max(1, min(shares, count // _PART))  # lists do not depend on it
+    slots = images if parts > 1 else min(threads, images)
+    scratch = _C.intersect_tiles_scratch(dtype=where["dtype"], slots=slots, count=count, parts=parts)
     offsets = torch.empty(images * tiles + 1, dtype=torch.int64)
     common = {
         **where,
@@ -108,14 +111,15 @@ def _forward(records, width, height, tile_mask):
         "count": count,
         "width": width,
         "height": height,
-        "chunks": chunks,
+        "parts": parts,
         "splats": records.contiguous(),
         "tile_mask": None if tile_mask is None else tile_mask.contiguous(),
-        "order": torch.empty((images, count), dtype=torch.int32),
         "visible": torch.empty(images, dtype=torch.int32),
-        "chunk_offsets": torch.empty((images, chunks, tiles), dtype=torch.int32),
+        "order": torch.empty((images, count), dtype=torch.int32),
+        "boxes": torch.empty((images, count), dtype=torch.int64),
+        "part_offsets": torch.empty((images, parts, tiles), dtype=torch.int32),
         "tile_offsets": offsets,
-        "scratch": torch.empty((min(threads, images), 4 * count), dtype=torch.int64),
+        "scratch": torch.empty(scratch, dtype=torch.uint8),
     }
     pairs = _C.intersect_tiles_count(**common)
     if pairs < 0:
