@@ -18,15 +18,15 @@ namespace EMOGS_ISA {
 struct Whole {};
 
 template <class T>
-EMOGS_HD typename Lanes<T>::Mask lane_numbers() {
+EMOGS_HD typename LaneTypes<T>::Truth lane_numbers() {
   if constexpr (Lanes<T>::count == 16)
-    return typename Lanes<T>::Mask{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return typename LaneTypes<T>::Truth{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   else if constexpr (Lanes<T>::count == 8)
-    return typename Lanes<T>::Mask{0, 1, 2, 3, 4, 5, 6, 7};
+    return typename LaneTypes<T>::Truth{0, 1, 2, 3, 4, 5, 6, 7};
   else if constexpr (Lanes<T>::count == 4)
-    return typename Lanes<T>::Mask{0, 1, 2, 3};
+    return typename LaneTypes<T>::Truth{0, 1, 2, 3};
   else
-    return typename Lanes<T>::Mask{0, 1};
+    return typename LaneTypes<T>::Truth{0, 1};
 }
 
 template <class T>
@@ -34,7 +34,7 @@ struct Part {
   int64_t count;
   typename Lanes<T>::Mask mask;
 
-  EMOGS_HD_MEMBER explicit Part(int64_t first) : count(first), mask(lane_numbers<T>() < int(first)) {}
+  EMOGS_HD_MEMBER explicit Part(int64_t first) : count(first), mask{lane_numbers<T>() < int(first)} {}
 };
 
 template <class T>
