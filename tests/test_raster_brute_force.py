@@ -18,7 +18,7 @@ from emogs import Gaussians, RasterSettings
 DTYPES = {torch.float64: np.float64, torch.float32: np.float32}
 
 
-@pytest.mark.parametrize(("dtype", "undecided"), [(torch.float64, 1e-5), (torch.float32, 0.03)])
+@pytest.mark.parametrize(("dtype", "undecided"), [(torch.float64, 1e-4), (torch.float32, 0.03)])
 def test_images_are_within_rounding_of_brute_force(dtype, undecided):
     """`undecided` bounds the share of pixels left out because rounding decides them: needles and giants in float32."""
     left_out = pixels = unordered = 0
