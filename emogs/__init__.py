@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from emogs.cameras import Cameras, look_at, pinhole
+from emogs.cameras import Cameras, fisheye, look_at, orthographic, pinhole
 from emogs.gaussians import EmotionBasis, Gaussians, Rig
 from emogs.ops.norm import emotion_norm
 from emogs.ops.renorm import emotion_renorm
@@ -17,7 +17,9 @@ __all__ = [
     "Rig",
     "emotion_norm",
     "emotion_renorm",
+    "fisheye",
     "look_at",
+    "orthographic",
     "pinhole",
     "rasterize",
 ]

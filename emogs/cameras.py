@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import get_args
 
@@ -75,8 +76,11 @@ class Cameras:
 def look_at(eye: object, target: object, up: object = (0.0, 1.0, 0.0)) -> Tensor:
     """View matrix [..., 4, 4] of an upright camera at `eye` that looks at `target`, both [..., 3] in world units.
 
-    It is singular where `target` is `eye`, or lies straight along `up` from it. The dtype is float32 or that of the
-    tensors given, the wider.
+    The dtype is float32 or that of the tensors given, the wider.
+
+    Raises:
+        ValueError: `target` is `eye`, or lies straight along `up` from it, which leaves the sides undecided. Compiled
+            code, and tensors that are not on the CPU, get a singular matrix instead.
 
     >>> look_at((0.0, 0.0, 2.0), (0.0, 0.0, 0.0))[:3, 3]  # the world's origin is two units in front
     tensor([0., 0., 2.])
@@ -86,7 +90,12 @@ def look_at(eye: object, target: object, up: object = (0.0, 1.0, 0.0)) -> Tensor
     device = given[0].device if given else None
     eye, target, up = (torch.as_tensor(v, dtype=dtype, device=device) for v in (eye, target, up))
     forward = torch.nn.functional.normalize(target - eye, dim=-1)
-    right = torch.nn.functional.normalize(torch.linalg.cross(forward, up.expand_as(forward)), dim=-1)
+    up = torch.nn.functional.normalize(up, dim=-1)
+    right = torch.linalg.cross(forward, up.expand_as(forward))
+    known = right.device.type == "cpu" and not torch.compiler.is_compiling()
+    if known and not (right.norm(dim=-1) > 8 * torch.finfo(dtype).eps).all():  # the sine of the angle to `up`
+        raise Arguments("look_at").fail("target", "apart from eye, and not straight along up from it", target)
+    right = torch.nn.functional.normalize(right, dim=-1)
     rotation = torch.stack([right, torch.linalg.cross(forward, right), forward], -2)
     view = torch.zeros(*rotation.shape[:-2], 4, 4, dtype=rotation.dtype, device=rotation.device)
     view[..., :3, :3] = rotation
@@ -109,5 +118,41 @@ def pinhole(width: int, height: int, field_of_view: float) -> Tensor:
     arguments.check_size(width, height)
     if not 0 < field_of_view < 180:
         raise arguments.fail("field_of_view", "between 0 and 180 degrees", field_of_view)
-    focal = 0.5 * height / float(torch.tan(torch.deg2rad(torch.tensor(field_of_view / 2.0, dtype=torch.float64))))
+    return _centred(width, height, 0.5 * height / math.tan(math.radians(field_of_view / 2)))
+
+
+def orthographic(width: int, height: int, view_height: float) -> Tensor:
+    """Intrinsics [3, 3] for `model="ortho"` of square pixels; `view_height` world units fill the image's height.
+
+    Raises:
+        ValueError: a size or the height is out of range.
+
+    >>> orthographic(64, 48, view_height=0.5)[:2]
+    tensor([[96.,  0., 32.],
+            [ 0., 96., 24.]])
+    """
+    arguments = Arguments("orthographic")
+    arguments.check_size(width, height)
+    if not 0 < view_height < math.inf:
+        raise arguments.fail("view_height", "finite and above 0", view_height)
+    return _centred(width, height, height / view_height)
+
+
+def fisheye(width: int, height: int, field_of_view: float) -> Tensor:
+    """Intrinsics [3, 3] for `model="fisheye"`, pixels per radian; `field_of_view` is vertical, degrees.
+
+    Raises:
+        ValueError: a size or the angle is out of range.
+
+    >>> fisheye(64, 64, field_of_view=180)[0, 0]  # 90 degrees from the centre to the upper edge
+    tensor(20.3718)
+    """
+    arguments = Arguments("fisheye")
+    arguments.check_size(width, height)
+    if not 0 < field_of_view <= 360:
+        raise arguments.fail("field_of_view", "above 0 and at most 360 degrees", field_of_view)
+    return _centred(width, height, height / math.radians(field_of_view))
+
+
+def _centred(width: int, height: int, focal: float) -> Tensor:
     return torch.tensor([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])

@@ -14,7 +14,7 @@ from raster_reference import quat_matrix, quat_multiply, render
 from raster_scenes import WITHOUT_EDGES, RandomScene, random_scene
 
 import emogs
-from emogs import Cameras, EmotionBasis, Gaussians, RasterSettings, Rig, look_at, pinhole
+from emogs import Cameras, EmotionBasis, Gaussians, RasterSettings, Rig, fisheye, look_at, orthographic, pinhole
 from emogs.ops.checks import Arguments
 from emogs.ops.native import _C
 from emogs.ops.project import make_scene
@@ -493,3 +493,27 @@ def test_helpers():
             pinhole(64, 64, field_of_view)
     with pytest.raises(ValueError, match="pinhole: width must be an int from 1 to 16384, got -64"):
         pinhole(-64, 64, 40)
+    assert orthographic(640, 480, 2.0).tolist() == [[240, 0, 320], [0, 240, 240], [0, 0, 1]]
+    for view_height in (0, -1, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="orthographic: view_height must be finite and above 0, got"):
+            orthographic(64, 64, view_height)
+    assert fisheye(640, 480, 180)[1].tolist() == pytest.approx([0, 480 / torch.pi, 240])
+    for field_of_view in (0, 361, float("nan")):
+        with pytest.raises(ValueError, match="fisheye: field_of_view must be above 0 and at most 360 degrees, got"):
+            fisheye(64, 64, field_of_view)
+    for helper in (orthographic, fisheye):
+        with pytest.raises(ValueError, match="height must be an int"):
+            helper(64, 0, 1.0)
+
+
+def test_look_at_refuses_what_leaves_its_sides_undecided():
+    ahead = torch.tensor([[0.0, 0, 1], [0, 0, 1]])
+    for target in ((0, 0, 0), (0, 3, 0), (0, -1e-3, 0), (float("nan"), 0, 1), ahead * torch.tensor([[1.0], [0.0]])):
+        with pytest.raises(ValueError, match="look_at: target must be apart from eye, and not straight along up"):
+            look_at((0.0, 0.0, 0.0), target)
+    with pytest.raises(ValueError, match="look_at: target"):
+        look_at((0.0, 0.0, 0.0), (0, 0, 1), up=(0, 0, 0))
+    assert look_at((0.0, 0.0, 0.0), (1e-3, 3, 0)).det() == pytest.approx(1)
+    assert look_at((0.0, 0.0, 0.0), (0, 0, 1), up=(0, 1e-8, 0)).det() == pytest.approx(1)
+    compiled = torch.compile(look_at, backend="eager", fullgraph=True)
+    assert compiled(torch.zeros(3), torch.zeros(3))[:3, :3].det() == 0

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from emogs.ops.checks import Arguments
 from emogs.ops.native import _C, launch
-from emogs.ops.scene import SCENE_SIZE, SCHEMA, CameraModel, Scene, broadcast_rows, split_scene
+from emogs.ops.scene import SCENE_SIZE, SCHEMA, CameraModel, Scene, broadcast_rows, check_fit, check_scene, split_scene
 from emogs.ops.settings import RasterSettings
 
 if TYPE_CHECKING:
@@ -183,13 +183,18 @@ torch.library.define(
 @torch.library.impl("emogs::project_gaussians", "cpu")
 def _forward(*args):
     scene = Scene(*args)
-    if scene.binding is not None and scene.frames is not None:
-        Arguments("project_gaussians").check_indices("rig.binding", scene.binding, "F", scene.frames.shape[-2])
+    _check(scene)
     records = scene.means.new_empty((*scene.images, scene.gaussians, SPLAT_SIZE))
     colors = scene.means.new_empty((*scene.images, scene.gaussians, scene.channels))
     culled = torch.zeros((*scene.images, 2), dtype=torch.int64)
     _C.project_gaussians_forward(**_common(scene), splats=records, splat_colors=colors, culled=culled)
     return records, colors, culled[..., 0].clone(), culled[..., 1].clone()
+
+
+def _check(scene: Scene) -> None:
+    check_scene(scene)
+    if scene.binding is not None and scene.frames is not None:
+        Arguments("project_gaussians").check_indices("rig.binding", scene.binding, "F", scene.frames.shape[-2])
 
 
 @torch.library.register_fake("emogs::project_gaussians")
@@ -204,6 +209,11 @@ def _forward_fake(*args):
 @torch.library.impl("emogs::project_gaussians_backward", "cpu")
 def _backward(*args):
     scene, (records, grad_records, grad_colors, needed) = Scene(*args[:SCENE_SIZE]), args[SCENE_SIZE:]
+    _check(scene)
+    splats = (*scene.images, scene.gaussians)
+    check_fit("records", records.shape, (*splats, SPLAT_SIZE))
+    check_fit("grad_records", grad_records.shape, (*splats, SPLAT_SIZE))
+    check_fit("grad_colors", grad_colors.shape, (*splats, scene.channels))
     grads = dict(zip(Scene._fields, _empty_gradients(scene, needed, torch.zeros), strict=False))
     elements, cameras = scene.batch.numel(), scene.images[-1]
     slices = max(1, -(-scene.gaussians // _SLICE))

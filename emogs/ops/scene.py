@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
+
+from emogs.ops.checks import Arguments
 
 CameraModel = Literal["pinhole", "ortho", "fisheye"]
 """How points reach the image, in the order of csrc/math/camera.h's CameraModel; see `emogs.Cameras`."""
@@ -87,6 +89,58 @@ class Scene(NamedTuple):
 
 
 SCENE_SIZE = len(Scene._fields)
+
+
+def check_fit(name: str, shape: torch.Size | None, expected: tuple[int, ...]) -> None:
+    """One tensor of an operation that is called directly.
+
+    Raises:
+        ValueError: it is given, with another shape.
+    """
+    if shape is not None and tuple(shape) != expected:
+        raise ValueError(f"emogs: {name} must be {list(expected)} to fit the rest, got {list(shape)}")
+
+
+def check_scene(scene: Scene) -> None:
+    """Refuses shapes that would let a kernel read out of bounds. For operations that are called directly: otherwise
+    `make_scene` has been here and explains itself better.
+
+    Raises:
+        ValueError: arguments do not fit each other.
+    """
+    _check_shapes(tuple([None if t is None else t.shape for t in scene.tensors]), *scene[15:19])
+
+
+@lru_cache(maxsize=64)  # 14 us otherwise, at every call
+def _check_shapes(shapes: tuple[torch.Size | None, ...], sh: bool, width: int, height: int, model: str) -> None:
+    given = dict(zip(Scene._fields, shapes, strict=False))
+    fewest = {"means": 2, "colors": 3 if sh else 2, "viewmats": 3, "emotion": 1, "frames": 2}
+    for name, dimensions in fewest.items():
+        if (shape := given[name]) is not None and len(shape) < dimensions:
+            raise ValueError(f"emogs: {name} must have at least {dimensions} dimensions, got {list(shape)}")
+    means, colors, viewmats = shapes[0], shapes[4], shapes[5]
+    assert means is not None and colors is not None and viewmats is not None  # the schema says so
+    cloud, cameras = tuple(means[:-1]), tuple(viewmats[:-2])
+    color = tuple(colors[-2:] if sh else colors[-1:])
+    emotion, frames = given["emotion"], given["frames"]
+    basis = (*(() if emotion is None else emotion[-1:]), means[-2])
+    expected = {
+        "means": (*cloud, 3), "quats": (*cloud, 4), "scales": (*cloud, 3), "opacities": cloud,
+        "colors": (*cloud, *color), "viewmats": (*cameras, 4, 4), "Ks": (*cameras, 3, 3),
+        "basis_means": (*basis, 3), "basis_rotations": (*basis, 3), "basis_log_scales": (*basis, 3),
+        "basis_logit_opacities": basis, "basis_colors": (*basis, color[-1]), "binding": (means[-2],),
+        "frames": None if frames is None else (*frames[:-1], 8),
+    }  # fmt: skip
+    for name, fitting in expected.items():
+        if fitting is not None:
+            check_fit(name, given[name], fitting)
+    if sh and (color[0] not in (1, 4, 9, 16, 25) or color[1] != 3):
+        raise ValueError(f"emogs: harmonics must be [..., 1, 4, 9, 16 or 25, 3], got {list(colors)}")
+    if (given["binding"] is None) != (frames is None):
+        raise ValueError("emogs: binding and frames must come together")
+    if model not in get_args(CameraModel):
+        raise ValueError(f"emogs: model must be one of {', '.join(get_args(CameraModel))}, got {model!r}")
+    Arguments("emogs").check_size(width, height)
 
 
 def split_scene(inputs: tuple) -> tuple[tuple, tuple, tuple]:

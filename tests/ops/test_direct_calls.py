@@ -1,0 +1,71 @@
+"""`torch.ops.emogs.project_gaussians` without `make_scene` in front of it: what does not fit must be refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from raster_scenes import random_scene
+
+from emogs import RasterSettings
+from emogs.ops.checks import Arguments
+from emogs.ops.project import make_scene
+
+
+def direct_calls():
+    """Changes of single arguments that the operation itself must refuse, since they would let it read out of bounds."""
+    for name in ("quats", "scales", "opacities", "colors", "basis_means", "basis_rotations", "basis_log_scales",
+                 "basis_logit_opacities", "basis_colors", "binding"):  # fmt: skip
+        yield f"short {name}", {name: lambda t: t[..., :3] if t.shape[-1] == 4 and t.dim() < 3 else t[..., :3, :]}, name
+    yield "narrow means", {"means": lambda t: t[..., :2]}, "means"
+    yield "means without rows", {"means": lambda t: t[0]}, "means must have at least 2 dimensions"
+    yield "flat quats", {"quats": lambda t: t[..., :3]}, "quats"
+    yield "narrow colours of the basis", {"basis_colors": lambda t: t[..., :2]}, "basis_colors"
+    yield "fewer weights", {"emotion": lambda t: t[..., :1]}, "basis_means"
+    yield "weights without a size", {"emotion": lambda t: t[0, 0]}, "emotion must have at least 1 dimensions"
+    yield "batched colours", {"colors": lambda t: t.expand(2, -1, -1)}, "colors"
+    yield "small view", {"viewmats": lambda t: t[..., :3, :]}, "viewmats"
+    yield "one view", {"viewmats": lambda t: t[0]}, "viewmats must have at least 3 dimensions"
+    yield "one K", {"Ks": lambda t: t[:1]}, "Ks"
+    yield "frames", {"frames": lambda t: t[..., :7]}, "frames"
+    yield "no frames", {"frames": lambda t: None}, "binding and frames must come together"
+    yield "no binding", {"binding": lambda t: None}, "binding and frames must come together"
+    yield "binding out of range", {"binding": lambda t: t + 3}, r"rig.binding must be in \[0, F=3\)"
+    yield "width", {"width": lambda t: -1}, "width must be an int from 1 to 16384, got -1"
+    yield "model", {"model": lambda t: "lens"}, "model must be one of pinhole, ortho, fisheye, got 'lens'"
+
+
+@pytest.mark.parametrize(("change", "message"), [pytest.param(*c[1:], id=c[0]) for c in direct_calls()])
+def test_direct_calls_stay_in_bounds(change, message):
+    scene = random_scene(4)
+    arguments = make_scene(
+        Arguments("test"), scene.gaussians, scene.cameras, scene.emotion, scene.basis, scene.rig, RasterSettings()
+    )
+    changed = arguments._replace(**{name: function(getattr(arguments, name)) for name, function in change.items()})
+    with pytest.raises(ValueError, match=message):
+        torch.ops.emogs.project_gaussians(*changed)
+    records, colors, *_ = torch.ops.emogs.project_gaussians(*arguments)
+    with pytest.raises(ValueError, match=message):
+        torch.ops.emogs.project_gaussians_backward(*changed, records, records, colors, [True] * 15)
+
+
+@pytest.mark.parametrize("count", [0, 2, 3, 5, 16, 17])
+def test_direct_calls_with_any_number_of_harmonics(count):
+    scene = random_scene(4, sh_degree=1)
+    arguments = make_scene(Arguments("test"), scene.gaussians, scene.cameras, None, None, None, RasterSettings())
+    changed = arguments._replace(colors=torch.zeros(4, count, 3, dtype=torch.float64))
+    if count == 16:
+        assert torch.ops.emogs.project_gaussians(*changed)[1].shape == (2, 4, 3)
+        return
+    with pytest.raises(ValueError, match="harmonics must be"):
+        torch.ops.emogs.project_gaussians(*changed)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_backward_with_splats_of_another_scene(which):
+    scene = random_scene(4)
+    arguments = make_scene(Arguments("test"), scene.gaussians, scene.cameras, None, None, None, RasterSettings())
+    records, colors, *_ = torch.ops.emogs.project_gaussians(*arguments)
+    given = [records, records, colors]
+    given[which] = given[which][:, :3]
+    with pytest.raises(ValueError, match="to fit the rest"):
+        torch.ops.emogs.project_gaussians_backward(*arguments, *given, [True] * 15)
