@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from emogs.cameras import Cameras
@@ -42,6 +43,13 @@ class Rendering:
     """[..., C, H, W, 1] in [0, 1)."""
     depths: Tensor | None
     """[..., C, H, W, 1] as `RasterSettings.depth` says; None for "none"."""
+    normals: Tensor | None
+    """[..., C, H, W, 3] if `RasterSettings.normals`, else None: the splats' normals in world axes, blended as colours
+    are, but over no background.
+
+    A Gaussian's normal is its shortest axis, after emotion and rig, in the direction that faces the camera. The sums
+    are not normalised: their length is at most alpha, and less where normals differ. Gradients flow to rotations:
+    `quats`, the basis' and the frames'."""
     info: RasterInfo
 
 
@@ -91,9 +99,12 @@ def rasterize(
     arguments = Arguments("rasterize")
     scene = make_scene(arguments, gaussians, cameras, emotion, basis, rig, settings)
     background = expand_background(arguments, background, scene.images, scene.colors)
+    if settings.normals and background is not None:
+        background = torch.nn.functional.pad(background, (0, 3))
     tile_grid = tile_shape(scene.images, scene.width, scene.height)
     tile_mask = expand_tile_mask(arguments, tile_mask, tile_grid)
     out = rasterize_scene(scene, background, tile_mask, settings)
     colors, alphas, depths, records, splat_colors, outside, non_finite, offsets, ids, _, _ = out
     info = RasterInfo(Splats(records, splat_colors, outside, non_finite), Tiles(offsets, ids, tile_grid))
-    return Rendering(colors, alphas, finish_depth(depths, alphas, settings), info)
+    colors, normals = colors.split([scene.colors.shape[-1], 3], -1) if settings.normals else (colors, None)
+    return Rendering(colors, alphas, finish_depth(depths, alphas, settings), normals, info)

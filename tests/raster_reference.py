@@ -98,7 +98,7 @@ class Screen(NamedTuple):
     covariances: Tensor  # [N, 2, 2], blur included
     depths: Tensor  # [N]
     opacities: Tensor
-    colors: Tensor  # [N, D]
+    colors: Tensor  # [N, D], or [N, D + 3] with normals
 
 
 def pinhole_pixels(points: Tensor, K: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
@@ -154,7 +154,18 @@ def project(
             seen = (quat_matrix(turns).mT @ seen[..., None])[..., 0]
         basis = harmonics(torch.nn.functional.normalize(seen, dim=-1), colors.shape[1])
         colors = (torch.einsum("ns,nsc->nc", basis, colors) + 0.5).clamp(min=0)
+    if settings.normals:
+        colors = torch.cat([colors, facing_normals(cloud, view, model)], -1)
     return Screen(pixels, covariances, points[:, 2], opacities, colors)
+
+
+def facing_normals(cloud: Cloud, view: Tensor, model: str) -> Tensor:
+    """Shortest axes [N, 3], in the direction against the ray from the camera; orthographic rays are parallel."""
+    index = cloud.scales.argmin(-1)[:, None, None].expand(-1, 3, 1)
+    axes = quat_matrix(cloud.quats).gather(2, index)[..., 0]
+    inverse = torch.linalg.inv(view.detach())
+    rays = inverse[:3, 2].expand_as(axes) if model == "ortho" else cloud.means.detach() - inverse[:3, 3]
+    return torch.where(((axes * rays).sum(-1) > 0)[:, None], -axes, axes)
 
 
 def composite(screen: Screen, width: int, height: int, background: Tensor | None, settings: RasterSettings):
@@ -180,7 +191,7 @@ def composite(screen: Screen, width: int, height: int, background: Tensor | None
         depth = depth + weight * screen.depths[i]
         transmittance = torch.where(is_open, remaining, transmittance)
     if background is not None:
-        color = color + transmittance[..., None] * background
+        color[..., : len(background)] += transmittance[..., None] * background
     return color, 1 - transmittance[..., None], depth[..., None]
 
 
@@ -193,7 +204,8 @@ def render(
     background: Tensor | None = None,
     settings: RasterSettings = RasterSettings(),
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What `emogs.rasterize` must draw: colours, alphas, accumulated depths. `background` is [D]."""
+    """What `emogs.rasterize` must draw: colours (and normals behind them), alphas, accumulated depths. `background` is
+    [D]."""
     colors = gaussians.sh if gaussians.colors is None else gaussians.colors
     stored = Cloud(gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, colors)
     batches = [gaussians.batch, cameras.batch] + [

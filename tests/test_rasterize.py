@@ -322,8 +322,8 @@ def test_operation_is_sound():
     tensors = leaves(scene)
     gaussians, cameras, options = from_leaves(scene, tensors)
     options.pop("background")
-    background = tensors["background"].detach().expand(2, 2, 3).clone().requires_grad_()
-    settings = RasterSettings(antialiased=True)
+    background = tensors["background"].detach().repeat(2, 2, 2).requires_grad_()  # three more columns for the normals
+    settings = RasterSettings(antialiased=True, normals=True)
     everything = make_scene(Arguments("test"), gaussians, cameras, **options, settings=settings)
     mask = torch.tensor([[[[True]], [[False]]]]).expand(2, 2, 1, 1)
     torch.library.opcheck(torch.ops.emogs.rasterize, (*everything, background, mask, settings.blending, True))
@@ -462,6 +462,7 @@ def refusals():
         "far": 0.001,
         "radius_clip": -1.0,
         "antialiased": 1,
+        "normals": "yes",
         "depth": "median",
     }.items():
         yield (

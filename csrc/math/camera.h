@@ -14,6 +14,7 @@ struct Camera {
   Mat3<T> linear;  // world to camera: p = linear x + translation
   Vec3<T> translation;
   Vec3<T> position;  // the world point that maps to zero
+  Vec3<T> axis;      // the world direction that maps to (0, 0, 1)
   T fx, fy, cx, cy;  // pixels
   T width, height;   // pixels
   CameraModel model;
@@ -26,8 +27,10 @@ EMOGS_HD Camera<T> load_camera(const T* viewmat, const T* k, int width, int heig
                           {viewmat[4], viewmat[5], viewmat[6]},
                           {viewmat[8], viewmat[9], viewmat[10]}};
   const Vec3<T> translation = {viewmat[3], viewmat[7], viewmat[11]};
-  const Vec3<T> position = -multiply(inverse(linear), translation);
-  return {linear, translation, position, k[0], k[4], k[2], k[5], T(width), T(height), model};
+  const Mat3<T> inverted = inverse(linear);
+  const Vec3<T> axis = {inverted.row0.z, inverted.row1.z, inverted.row2.z};
+  return {linear,    translation, -multiply(inverted, translation), axis, k[0], k[4], k[2], k[5], T(width),
+          T(height), model};
 }
 
 template <class T>
@@ -200,6 +203,13 @@ EMOGS_HD ProjectGrad<T> project_fisheye_backward(const Camera<T>& camera, Vec3<T
           grad.v * angle.ratio * y + along_v,
           grad.u,
           grad.v};
+}
+
+/// `value` with the sign that turns the normal at a world point to the camera: of the normal itself, or its gradient.
+template <class T>
+EMOGS_HD Vec3<T> facing(const Camera<T>& camera, Vec3<T> point, Vec3<T> normal, Vec3<T> value) {
+  const Vec3<T> ray = camera.model == CameraModel::ortho ? camera.axis : point - camera.position;
+  return select_vec3(dot(normal, ray) > T(0), -value, value);
 }
 
 /// The one place that chooses a model; it is the same for all points of a camera.

@@ -63,4 +63,24 @@ EMOGS_HD ShapeGrad<T> shape_matrix_backward(Quat<T> quat, Vec3<T> scale, const M
           hadamard(grad.row0, r.row0) + hadamard(grad.row1, r.row1) + hadamard(grad.row2, r.row2)};
 }
 
+/// A one in the place of the smallest scale, the first of several, and zeros in the others.
+template <class T>
+EMOGS_HD Vec3<T> shortest(Vec3<T> scale) {
+  const T x = fabs(scale.x), y = fabs(scale.y), z = fabs(scale.z), one = T(1), zero = T(0);
+  const auto second = y < x;
+  const auto third = z < select(second, y, x);
+  return {select(second || third, zero, one), select(third, zero, select(second, one, zero)), select(third, one, zero)};
+}
+
+/// The unit normal of a Gaussian that is taken for a disc: its shortest axis, one of its two directions.
+template <class T>
+EMOGS_HD Vec3<T> disc_normal(Quat<T> quat, Vec3<T> scale) {
+  return multiply(rotation_matrix(quat), shortest(scale));
+}
+
+template <class T>
+EMOGS_HD Quat<T> disc_normal_backward(Quat<T> quat, Vec3<T> scale, Vec3<T> grad) {
+  return rotation_matrix_backward(quat, outer(grad, shortest(scale)));
+}
+
 }  // namespace emogs

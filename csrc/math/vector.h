@@ -52,6 +52,11 @@ EMOGS_HD Vec3<T> hadamard(Vec3<T> a, Vec3<T> b) {
 }
 
 template <class T>
+EMOGS_HD Vec3<T> select_vec3(MaskOf<T> mask, Vec3<T> a, Vec3<T> b) {
+  return {select(mask, a.x, b.x), select(mask, a.y, b.y), select(mask, a.z, b.z)};
+}
+
+template <class T>
 EMOGS_HD T dot(Vec3<T> a, Vec3<T> b) {
   return a.x * b.x + a.y * b.y + a.z * b.z;
 }

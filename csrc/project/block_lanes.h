@@ -23,6 +23,7 @@ EMOGS_HD Camera<Lanes<T>> broadcast(const Camera<T>& c) {
   return {linear,
           broadcast(c.translation),
           broadcast(c.position),
+          broadcast(c.axis),
           V(c.fx),
           V(c.fy),
           V(c.cx),

@@ -36,8 +36,9 @@ struct ProjectForward : Launch {
   const int32_t* binding;          // [N] face of each Gaussian, or null
   const T* frames;                 // [R, F, 8] quaternion wxyz, translation, scale
 
-  T* splats;        // [P, C, N, 8] out: math/splat.h's Splat
-  T* splat_colors;  // [P, C, N, D] out; zero where culled
+  T* splats;         // [P, C, N, 8] out: math/splat.h's Splat
+  T* splat_colors;   // [P, C, N, D] out; zero where culled
+  T* splat_normals;  // [P, C, N, 3] out, unit vectors that face the camera, zero where culled; or null
   int64_t* culled;  // [P, C, 2] out: Gaussians outside the view, too faint or too small, and non-finite ones; must come
                     // zeroed
 
@@ -54,21 +55,23 @@ struct ProjectForward : Launch {
     field("emotion", emotion), field("basis_means", basis_means), field("basis_rotations", basis_rotations);
     field("basis_log_scales", basis_log_scales), field("basis_logit_opacities", basis_logit_opacities);
     field("basis_colors", basis_colors), field("binding", binding), field("frames", frames);
-    field("splats", splats), field("splat_colors", splat_colors), field("culled", culled);
+    field("splats", splats), field("splat_colors", splat_colors);
+    field("splat_normals", splat_normals), field("culled", culled);
   }
 };
 
 // Sums over Gaussians (cameras, emotion) are made per slice of Gaussians and then over slices in order, so that neither
-// the thread count nor the schedule can show. `culled` and `splat_colors` are not read.
+// the thread count nor the schedule can show. `culled`, `splat_colors` and `splat_normals` are not read.
 template <class T>
 struct ProjectBackward : ProjectForward<T> {
-  int64_t slices;              // Q
-  const T* grad_splats;        // [P, C, N, 8]; the last field is not read
-  const T* grad_splat_colors;  // [P, C, N, D]
-  T* camera_sums;              // [Q, P, C, 19] scratch, or null if no camera gradient is wanted
-  T* emotion_sums;             // [Q, P, K] scratch, or null if no emotion gradient is wanted
-  T* frame_parts;              // [P, N, 8] scratch, or null if no frame gradient is wanted
-  int64_t* face_lists;         // [F + 1 + N] scratch with frame_parts
+  int64_t slices;               // Q
+  const T* grad_splats;         // [P, C, N, 8]; the last field is not read
+  const T* grad_splat_colors;   // [P, C, N, D]
+  const T* grad_splat_normals;  // [P, C, N, 3], or null
+  T* camera_sums;               // [Q, P, C, 19] scratch, or null if no camera gradient is wanted
+  T* emotion_sums;              // [Q, P, K] scratch, or null if no emotion gradient is wanted
+  T* frame_parts;               // [P, N, 8] scratch, or null if no frame gradient is wanted
+  int64_t* face_lists;          // [F + 1 + N] scratch with frame_parts
 
   // All out, all come zeroed; null where not wanted. Shapes as of what they are the gradients of.
   T *grad_means, *grad_quats, *grad_scales, *grad_opacities, *grad_colors, *grad_viewmats, *grad_Ks, *grad_emotion;
@@ -79,6 +82,7 @@ struct ProjectBackward : ProjectForward<T> {
   void visit(Reader& field) {
     ProjectForward<T>::visit(field);
     field("slices", slices), field("grad_splats", grad_splats), field("grad_splat_colors", grad_splat_colors);
+    field("grad_splat_normals", grad_splat_normals);
     field("camera_sums", camera_sums), field("emotion_sums", emotion_sums), field("frame_parts", frame_parts);
     field("face_lists", face_lists);
     field("grad_means", grad_means), field("grad_quats", grad_quats), field("grad_scales", grad_scales);

@@ -148,6 +148,7 @@ void project_block_backward(const ProjectBackward<T>& p, int64_t slice, int64_t 
     Mat3<T> shape, grad_shape = {};
     Gaussian<T> grad = {};
     Quat<T> grad_sh_rotation = {};
+    Vec3<T> normal = {}, grad_normal = {};
     bool seen = false;
     for (int64_t c = 0; c < p.cameras; c++) {
       const int64_t image = element * p.cameras + c, at = image * p.count + n;
@@ -156,6 +157,7 @@ void project_block_backward(const ProjectBackward<T>& p, int64_t slice, int64_t 
       if (!seen) {
         g = pose(p, rows, delta, block, i);
         shape = shape_matrix(g.world.quat, g.world.scale);
+        if (p.grad_splat_normals) normal = disc_normal(g.world.quat, g.world.scale);
         seen = true;
       }
       const Splat<T>& grad_splat = reinterpret_cast<const Splat<T>*>(p.grad_splats)[at];
@@ -168,6 +170,8 @@ void project_block_backward(const ProjectBackward<T>& p, int64_t slice, int64_t 
         back.camera.position = sh.position;
         grad_sh_rotation = grad_sh_rotation + sh.rotation;
       }
+      if (p.grad_splat_normals)
+        grad_normal = grad_normal + facing(camera, g.world.mean, normal, load_vec3(p.grad_splat_normals + 3 * at));
       grad.mean = grad.mean + back.mean;
       grad.opacity += back.opacity;
       grad_shape = grad_shape + back.shape;
@@ -178,6 +182,7 @@ void project_block_backward(const ProjectBackward<T>& p, int64_t slice, int64_t 
     const ShapeGrad<T> back = shape_matrix_backward(g.world.quat, g.world.scale, grad_shape);
     grad.quat = back.quat;
     grad.scale = back.scale;
+    if (p.grad_splat_normals) grad.quat = grad.quat + disc_normal_backward(g.world.quat, g.world.scale, grad_normal);
     store_delta(grad_delta, i, pose_backward(p, rows, element, delta, block, i, g, grad, grad_sh_rotation));
   }
   if (!p.harmonics)

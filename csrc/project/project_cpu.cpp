@@ -19,7 +19,8 @@ struct WorldBlock {
   BlockColumns<T, 3> means;
   BlockColumns<T, 9> shapes;
   BlockColumns<T, 1> opacities;
-  BlockColumns<T, 1> finite;  // 1 or 0
+  BlockColumns<T, 3> normals;  // if asked for
+  BlockColumns<T, 1> finite;   // 1 or 0
 };
 
 template <class T>
@@ -33,6 +34,7 @@ EMOGS_HD void pose_block(const ProjectForward<T>& p, const BlockInputs<T>& in, W
     set_vec3(world.shapes, first, shape.row1, 3);
     set_vec3(world.shapes, first, shape.row2, 6);
     world.opacities.set(0, first, g.opacity);
+    if (p.splat_normals) set_vec3(world.normals, first, disc_normal(g.quat, g.scale));
     world.finite.set(0, first, select(is_finite(g), V(T(1)), V(T(0))));
   }
 }
@@ -99,7 +101,7 @@ void project_image(const ProjectForward<T>& p, const BlockInputs<T>& in, const W
   const SplatSettings<V> settings = splat_settings(p);
   const V zero = V(T(0));
   BlockColumns<T, 8> splats;
-  BlockColumns<T, 3> colors;
+  BlockColumns<T, 3> colors, normals;
   int64_t shown = 0, non_finite = 0;
   for (int first = 0; first < kBlockSize; first += V::count) {
     const Vec3<V> mean = get_vec3(world.means, first);
@@ -121,12 +123,16 @@ void project_image(const ProjectForward<T>& p, const BlockInputs<T>& in, const W
     const auto set = [&](int column, V value) { splats.set(column, first, select(visible, value, zero)); };
     set(0, s.splat.x), set(1, s.splat.y), set(2, s.splat.a), set(3, s.splat.b), set(4, s.splat.c);
     set(5, s.splat.opacity), set(6, s.splat.depth), set(7, s.splat.reach_y);
-    if (p.harmonics)
-      set_vec3(colors, first,
-               {select(visible, color.x, zero), select(visible, color.y, zero), select(visible, color.z, zero)});
+    const Vec3<V> none = {zero, zero, zero};
+    if (p.harmonics) set_vec3(colors, first, select_vec3(visible, color, none));
+    if (p.splat_normals) {
+      const Vec3<V> normal = get_vec3(world.normals, first);
+      set_vec3(normals, first, select_vec3(visible, facing(camera, mean, normal, normal), none));
+    }
   }
   const int64_t at = image * p.count + block.begin;
   splats.write(p.splats + kSplatSize * at, block.size);
+  if (p.splat_normals) normals.write(p.splat_normals + 3 * at, block.size);
   if (p.harmonics)
     colors.write(p.splat_colors + 3 * at, block.size);
   else if (shown < block.size)

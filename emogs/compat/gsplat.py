@@ -200,7 +200,7 @@ def _settings(near_plane: float, far_plane: float, eps2d: float, radius_clip: fl
     ours = {"near": "near_plane", "far": "far_plane", "blur": "eps2d", "radius_clip": "radius_clip"}
     if isinstance(radius_clip, float) and math.isfinite(radius_clip):
         given["radius_clip"] = math.floor(radius_clip)
-    values = {name: given[theirs] for name, theirs in ours.items()}
+    values: dict[str, Any] = {name: given[theirs] for name, theirs in ours.items()}
     try:
         return RasterSettings(**values, antialiased=mode == "antialiased", depth="none")
     except (TypeError, ValueError) as error:

@@ -38,7 +38,8 @@ class Splats:
     records: Tensor
     """[..., C, N, 8] x, y (pixels), conic a, b, c (1/pixels^2), opacity, depth (camera-space z), reach_y."""
     colors: Tensor
-    """[..., C, N, D]."""
+    """[..., C, N, D], or [..., C, N, D + 3] with `RasterSettings.normals`: world-space unit vectors behind the colours.
+    """
     outside: Tensor
     """[..., C] int64: how many were culled for depth, for lying outside the image or for being too faint or small."""
     non_finite: Tensor
@@ -160,6 +161,7 @@ def make_scene(
         model=cameras.model,
         settings=settings.projection,
         antialiased=settings.antialiased,
+        normals=settings.normals,
     )
     try:
         _ = scene.batch
@@ -184,10 +186,15 @@ torch.library.define(
 def _forward(*args):
     scene = Scene(*args)
     _check(scene)
-    records = scene.means.new_empty((*scene.images, scene.gaussians, SPLAT_SIZE))
-    colors = scene.means.new_empty((*scene.images, scene.gaussians, scene.channels))
+    splats, empty = (*scene.images, scene.gaussians), scene.means.new_empty
+    records, colors = empty((*splats, SPLAT_SIZE)), empty((*splats, scene.colors.shape[-1]))
+    normals = empty((*splats, 3)) if scene.normals else None
     culled = torch.zeros((*scene.images, 2), dtype=torch.int64)
-    _C.project_gaussians_forward(**_common(scene), splats=records, splat_colors=colors, culled=culled)
+    _C.project_gaussians_forward(
+        **_common(scene), splats=records, splat_colors=colors, splat_normals=normals, culled=culled
+    )
+    if normals is not None:
+        colors = torch.cat([colors, normals], -1)
     return records, colors, culled[..., 0].clone(), culled[..., 1].clone()
 
 
@@ -214,6 +221,7 @@ def _backward(*args):
     check_fit("records", records.shape, (*splats, SPLAT_SIZE))
     check_fit("grad_records", grad_records.shape, (*splats, SPLAT_SIZE))
     check_fit("grad_colors", grad_colors.shape, (*splats, scene.channels))
+    grad_colors, grad_normals = grad_colors.split([scene.colors.shape[-1], 3 * scene.normals], -1)
     grads = dict(zip(Scene._fields, _empty_gradients(scene, needed, torch.zeros), strict=False))
     elements, cameras = scene.batch.numel(), scene.images[-1]
     slices = max(1, -(-scene.gaussians // _SLICE))
@@ -228,10 +236,12 @@ def _backward(*args):
         **_common(scene),
         splats=records.contiguous(),
         splat_colors=None,
+        splat_normals=None,
         culled=None,
         slices=slices,
         grad_splats=grad_records.contiguous(),
         grad_splat_colors=grad_colors.contiguous(),
+        grad_splat_normals=grad_normals.contiguous() if scene.normals else None,
         camera_sums=zeros((slices, elements, cameras, _CAMERA_SUMS)) if cameras_too else None,
         emotion_sums=zeros((slices, elements, scene.emotion.shape[-1])) if grads["emotion"] is not None else None,
         frame_parts=zeros((elements, scene.gaussians, 8)) if with_frames else None,
@@ -295,7 +305,7 @@ def _common(scene: Scene) -> dict[str, object]:
         "batch": scene.batch.numel(),
         "cameras": scene.images[-1],
         "count": scene.gaussians,
-        "channels": scene.channels,
+        "channels": scene.colors.shape[-1],
         "harmonics": scene.colors.shape[-2] if scene.sh else 0,
         "components": 0 if scene.emotion is None else scene.emotion.shape[-1],
         "faces": 0 if scene.frames is None else scene.frames.shape[-2],

@@ -17,7 +17,7 @@ SCHEMA = (
     "Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, Tensor Ks, "
     "Tensor? emotion, Tensor? basis_means, Tensor? basis_rotations, Tensor? basis_log_scales, "
     "Tensor? basis_logit_opacities, Tensor? basis_colors, Tensor? binding, Tensor? frames, "
-    "bool sh, int width, int height, str model, float[] settings, bool antialiased"
+    "bool sh, int width, int height, str model, float[] settings, bool antialiased, bool normals"
 )
 """`Scene` as the leading arguments of an operation."""
 
@@ -48,6 +48,7 @@ class Scene(NamedTuple):
     model: str
     settings: list[float]
     antialiased: bool
+    normals: bool
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
@@ -84,8 +85,8 @@ class Scene(NamedTuple):
 
     @property
     def channels(self) -> int:
-        """Channels of the colours that come out."""
-        return self.colors.shape[-1]
+        """Columns of the colours that come out: D, and three more for normals."""
+        return self.colors.shape[-1] + 3 * self.normals
 
 
 SCENE_SIZE = len(Scene._fields)

@@ -35,6 +35,8 @@ class RasterSettings:
     any distance, instead of growing."""
     radius_clip: float = 0.0
     """Gaussians whose half width and half height on the screen both are at most this are culled, pixels."""
+    normals: bool = False
+    """Blend normals too: `Rendering.normals`."""
     depth: DepthMode = "accumulated"
     """`Rendering.depths`: sums of weight times depth, those divided by alpha ("expected"), or nothing."""
 
@@ -42,8 +44,9 @@ class RasterSettings:
         for name in ("alpha_cut", "alpha_ceiling", "transmittance_stop", "blur", "near", "far", "radius_clip"):
             if not isinstance(getattr(self, name), (int, float)):
                 raise TypeError(f"RasterSettings: {name} must be a number, got {getattr(self, name)!r}")
-        if not isinstance(self.antialiased, bool):
-            raise TypeError(f"RasterSettings: antialiased must be True or False, got {self.antialiased!r}")
+        for name in ("antialiased", "normals"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"RasterSettings: {name} must be True or False, got {getattr(self, name)!r}")
         ranges = {
             "alpha_cut": ("in [1e-38, 1]", 1e-38 <= self.alpha_cut <= 1),
             "alpha_ceiling": ("in (0, 1)", 0 < self.alpha_ceiling < 1),

@@ -83,11 +83,13 @@ def test_reference_agrees_far_outside_the_image(model, antialiased):
         torch.testing.assert_close(splats.opacities[c, visible], screen.opacities[visible], **EXACT)
 
 
-@pytest.mark.parametrize("sh_degree", [None, 0, 2, 4])
+@pytest.mark.parametrize(
+    ("sh_degree", "options"), [(None, False), (0, False), (2, False), (4, False), (None, True), (2, True)]
+)
 @pytest.mark.parametrize("spread", [0.3, 1.5])  # the second reaches where the Jacobian is clamped
 @pytest.mark.parametrize("model", get_args(CameraModel))
-@pytest.mark.parametrize("antialiased", [False, True])
-def test_gradients_of_every_input(sh_degree, spread, model, antialiased):
+def test_gradients_of_every_input(sh_degree, spread, model, options):
+    """Antialiased and with normals if `options`."""
     scene = random_scene(4, sh_degree=sh_degree, channels=5, spread=spread, seed=3, scale=0.3, model=model)
     g, basis = scene.gaussians, scene.basis
     stored = g.colors if g.sh is None else g.sh
@@ -103,7 +105,7 @@ def test_gradients_of_every_input(sh_degree, spread, model, antialiased):
             emotion=emotion,
             basis=EmotionBasis(*fields),
             rig=rig,
-            settings=RasterSettings(alpha_cut=1e-6, antialiased=antialiased),
+            settings=RasterSettings(alpha_cut=1e-6, antialiased=options, normals=options),
         )
         return out.records[..., :7], out.colors
 
@@ -304,7 +306,7 @@ def leaf(owner):
 
 
 @pytest.mark.parametrize("model", get_args(CameraModel))
-@pytest.mark.parametrize("options", [{}, {"antialiased": True, "radius_clip": 0.5}], ids=["plain", "options"])
+@pytest.mark.parametrize("options", [{}, {"antialiased": True, "normals": True}], ids=["plain", "options"])
 def test_operation_is_sound(model, options):
     scene = random_scene(4, model=model)
     settings = RasterSettings(**options)
