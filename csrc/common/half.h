@@ -16,6 +16,16 @@ struct BFloat16 {
   uint16_t bits;  // the upper half of a float32
 };
 
+/// What numbers stored as T are computed in.
+template <class T>
+struct ArithmeticOf {
+  using Type = float;
+};
+template <>
+struct ArithmeticOf<double> {
+  using Type = double;
+};
+
 template <class To, class From>
 EMOGS_HD To bits_as(const From& from) {
   static_assert(sizeof(To) == sizeof(From), "the same bits under another name");

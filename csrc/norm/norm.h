@@ -21,13 +21,7 @@ template <class T>
 struct NormTypes {
   using Token = T;
   using Stream = T;
-  using Vector = float;
-};
-template <>
-struct NormTypes<double> {
-  using Token = double;
-  using Stream = double;
-  using Vector = double;
+  using Vector = typename ArithmeticOf<T>::Type;
 };
 template <class X, class R>
 struct NormTypes<Mixed<X, R>> {

@@ -1,6 +1,7 @@
 """Emotion-conditioned renormalization of head-model parameters over time: the geometry path's operation.
 
-Parameters of a face are a few hundred numbers a frame, so this is plain torch: there is nothing to gain from a kernel.
+`emotion_renorm` is what callers use. Below it stand the operations `emogs::emotion_renorm` and
+`emogs::emotion_renorm_backward`; the arithmetic is in csrc/math/renorm.h.
 """
 
 from __future__ import annotations
@@ -8,7 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from emogs.ops.checks import Arguments
+from emogs.ops.checks import FLOATS, HALVES, Arguments
+from emogs.ops.native import _C, choose_route, launch
+
+# Pieces into which backward cuts the frames of a sample, summed in order; never derived from the number of threads.
+_MOST_CHUNKS, _LEAST_FRAMES = 64, 64
 
 
 def emotion_renorm(
@@ -22,11 +27,13 @@ def emotion_renorm(
 ) -> Tensor:
     """Renormalizes a performance: `params + channels * ((params - center) * scale + shift)`.
 
-    At zero scale and shift the result is params, bit for bit. Differentiable in every tensor but `frames`.
+    At zero scale and shift the result is params, bit for bit. Differentiable once, in every tensor but `frames`.
 
     Args:
-        params: [B, T, P] parameters over time, float32 or float64.
-        center: [B, P] what the performance moves about; like scale and shift it holds for all T frames.
+        params: [B, T, P] parameters over time; float32, bfloat16, float16 or, on the CPU only, float64. Arithmetic is
+            float32, for float64 parameters float64.
+        center: [B, P] what the performance moves about; like scale and shift it holds for all T frames, and may be of
+            any of the dtypes.
         scale: [B, P] how much wider the movement becomes; 0 leaves it.
         shift: [B, P] by how much the center moves; 0 leaves it.
         channels: [P] share of the change that each parameter takes; all of it if None.
@@ -40,15 +47,23 @@ def emotion_renorm(
     >>> torch.equal(emotion_renorm(params, zero, zero, zero), params)
     True
     """
-    arguments = Arguments("emotion_renorm")
-    arguments.check("params", params, "B T P")
-    for name, vector in {"center": center, "scale": scale, "shift": shift}.items():
-        arguments.check(name, vector, "B P", (params.dtype,))
-    if channels is not None:
-        arguments.check("channels", channels, "P", (params.dtype,))
-    if frames is not None:
-        arguments.check("frames", frames, "B T", (torch.bool,))
+    tensors = (params, center, scale, shift, channels, frames)
+    route = choose_route(*tensors)
+    if route == "native":
+        return _forward(*tensors)
+    return _EmotionRenorm.apply(*tensors) if route == "autograd" else torch.ops.emogs.emotion_renorm(*tensors)
 
+
+def emotion_renorm_reference(
+    params: Tensor,
+    center: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    *,
+    channels: Tensor | None = None,
+    frames: Tensor | None = None,
+) -> Tensor:
+    """`emotion_renorm` in plain torch: in the dtype of its arguments, differentiable by autograd."""
     # An invalid frame may hold NaN, whose gradient a mask after the arithmetic would not stop.
     valid = params if frames is None else torch.where(frames[..., None], params, 0)
     change = (valid - center[:, None]) * scale[:, None] + shift[:, None]
@@ -57,3 +72,117 @@ def emotion_renorm(
     if frames is not None:
         change = torch.where(frames[..., None], change, 0)
     return params + change
+
+
+_ARGUMENTS = "Tensor params, Tensor center, Tensor scale, Tensor shift, Tensor? channels, Tensor? frames"
+torch.library.define("emogs::emotion_renorm", f"({_ARGUMENTS}) -> Tensor")
+torch.library.define(
+    "emogs::emotion_renorm_backward",
+    f"(Tensor grad_out, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+def _check(params, center, scale, shift, channels, frames) -> Arguments:
+    arguments, floats = Arguments("emotion_renorm"), FLOATS + HALVES
+    arguments.check("params", params, "B T P", floats)
+    for name, vector in (("center", center), ("scale", scale), ("shift", shift)):
+        arguments.check(name, vector, "B P", floats)
+    if channels is not None:
+        arguments.check("channels", channels, "P", floats)
+    if frames is not None:
+        arguments.check("frames", frames, "B T", (torch.bool,))
+    return arguments
+
+
+def _common(params, center, scale, shift, channels, frames):
+    vector = torch.float64 if params.dtype == torch.float64 else torch.float32
+    batch, count, width = params.shape
+    vectors = {"center": center, "scale": scale, "shift": shift, "channels": channels}
+    return {
+        **launch(params),
+        "batch": batch,
+        "frames": count,
+        "width": width,
+        "params": params.contiguous(),
+        **{name: None if v is None else v.to(vector).contiguous() for name, v in vectors.items()},
+        "valid": None if frames is None else frames.contiguous(),
+    }
+
+
+def _forward(*tensors):
+    _check(*tensors)
+    out = tensors[0].new_empty(tensors[0].shape)
+    _C.emotion_renorm_forward(**_common(*tensors), out=out)
+    return out
+
+
+@torch.library.register_fake("emogs::emotion_renorm")
+def _forward_fake(*tensors):
+    _check(*tensors)
+    return tensors[0].new_empty(tensors[0].shape)
+
+
+def _gradients(params, center, scale, shift, channels):
+    """Where backward writes: of params, center, scale, shift and channels (empty without)."""
+    vector = torch.float64 if params.dtype == torch.float64 else torch.float32
+    vectors = [params.new_empty(v.shape, dtype=vector) for v in (center, scale, shift)]
+    grad_channels = params.new_empty(0 if channels is None else channels.shape, dtype=vector)
+    return params.new_empty(params.shape), *vectors, grad_channels
+
+
+def _backward(grad_out, *tensors):
+    params, channels = tensors[0], tensors[4]
+    _check(*tensors).check("grad_out", grad_out, "B T P", (params.dtype,))
+    grads = _gradients(*tensors[:5])
+    batch, count, width = params.shape
+    chunks = max(1, min(count // _LEAST_FRAMES, _MOST_CHUNKS))
+    _C.emotion_renorm_backward(
+        **_common(*tensors),
+        chunks=chunks,
+        grad_out=grad_out.contiguous(),
+        partial=grads[1].new_empty((batch, chunks, 2, width)),
+        grad_params=grads[0],
+        grad_center=grads[1],
+        grad_scale=grads[2],
+        grad_shift=grads[3],
+        grad_channels=None if channels is None else grads[4],
+    )
+    return grads
+
+
+@torch.library.register_fake("emogs::emotion_renorm_backward")
+def _backward_fake(grad_out, *tensors):
+    return _gradients(*tensors[:5])
+
+
+def _save(ctx, inputs, output):
+    ctx.save_for_backward(*inputs)
+
+
+def _differentiate(ctx, grad_out):
+    native = choose_route(grad_out, *ctx.saved_tensors) == "native"
+    backward = _backward if native else torch.ops.emogs.emotion_renorm_backward
+    grads = backward(grad_out, *ctx.saved_tensors)
+    inputs = ctx.saved_tensors[:5]
+    return *(None if t is None else g.to(t.dtype) for g, t in zip(grads, inputs, strict=True)), None
+
+
+def _refuse_second_derivative(ctx, *grads):
+    raise NotImplementedError("emotion_renorm: second derivatives are not supported")
+
+
+torch.library.impl("emogs::emotion_renorm", ("cpu", "cuda"), _forward)
+torch.library.impl("emogs::emotion_renorm_backward", ("cpu", "cuda"), _backward)
+torch.library.register_autograd("emogs::emotion_renorm", _differentiate, setup_context=_save)
+torch.library.register_autograd("emogs::emotion_renorm_backward", _refuse_second_derivative)
+
+
+class _EmotionRenorm(torch.autograd.Function):
+    """The operation's gradient without the way through the dispatcher."""
+
+    @staticmethod
+    def forward(ctx, *tensors):
+        _save(ctx, tensors, None)
+        return _forward(*tensors)
+
+    backward = staticmethod(_differentiate)
