@@ -13,7 +13,7 @@ from torch import Tensor
 
 from emogs.cameras import Cameras
 from emogs.gaussians import EmotionBasis, Gaussians, Rig
-from emogs.ops.blend import expand_background, finish_depth
+from emogs.ops.blend import check_probe, expand_background, finish_depth
 from emogs.ops.checks import Arguments
 from emogs.ops.project import Splats, make_scene
 from emogs.ops.raster import rasterize_scene
@@ -62,6 +62,7 @@ def rasterize(
     rig: Rig | None = None,
     background: Tensor | None = None,
     tile_mask: Tensor | None = None,
+    probe: Tensor | None = None,
     settings: RasterSettings = RasterSettings(),
 ) -> Rendering:
     """Renders Gaussians, under an emotion and carried by a rig, with every camera.
@@ -80,6 +81,8 @@ def rasterize(
         background: [..., C, D] broadcast, seen through what is left of the transmittance; black if None.
         tile_mask: [..., C, TH, TW] bool, broadcast; TH = ceil(height / 16), TW = ceil(width / 16). Where it is False, a
             tile shows the background alone, with alpha and depth 0, and costs next to nothing.
+        probe: [..., C, N, 4] zeros that require gradients, for densification. Backward leaves there, in pixels, the
+            loss's gradients of each splat's x and y, and the sums over pixels of the magnitudes of their terms.
         settings: see `RasterSettings`.
     Returns:
         `Rendering`; Gaussians with infinities or NaN are left out and counted in `info.splats.non_finite`.
@@ -103,8 +106,9 @@ def rasterize(
         background = torch.nn.functional.pad(background, (0, 3))
     tile_grid = tile_shape(scene.images, scene.width, scene.height)
     tile_mask = expand_tile_mask(arguments, tile_mask, tile_grid)
-    out = rasterize_scene(scene, background, tile_mask, settings)
-    colors, alphas, depths, records, splat_colors, outside, non_finite, offsets, ids, _, _ = out
+    check_probe(arguments, probe, (*scene.images, scene.gaussians), scene.means.dtype)
+    out = rasterize_scene(scene, background, tile_mask, probe, settings)
+    colors, alphas, depths, records, splat_colors, outside, non_finite, offsets, ids, *_ = out
     info = RasterInfo(Splats(records, splat_colors, outside, non_finite), Tiles(offsets, ids, tile_grid))
     colors, normals = colors.split([scene.colors.shape[-1], 3], -1) if settings.normals else (colors, None)
     return Rendering(colors, alphas, finish_depth(depths, alphas, settings), normals, info)

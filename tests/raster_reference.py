@@ -169,7 +169,7 @@ def facing_normals(cloud: Cloud, view: Tensor, model: str) -> Tensor:
 
 
 def composite(screen: Screen, width: int, height: int, background: Tensor | None, settings: RasterSettings):
-    """Colours [H, W, D], alphas [H, W, 1], depths [H, W, 1] of one image."""
+    """Colours [H, W, D], alphas [H, W, 1], depths [H, W, 1] of one image: medians, or sums of weight times depth."""
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     pixels = torch.stack([columns, rows], -1).to(screen.means) + 0.5
     conics = torch.linalg.inv(screen.covariances)
@@ -188,7 +188,11 @@ def composite(screen: Screen, width: int, height: int, background: Tensor | None
         is_open = is_open & (remaining > settings.transmittance_stop)
         weight = torch.where(is_open, alpha * transmittance, torch.zeros_like(alpha))
         color = color + weight[..., None] * screen.colors[i]
-        depth = depth + weight * screen.depths[i]
+        if settings.depth == "median":
+            crosses = is_open & (transmittance > 0.5) & (remaining <= 0.5)
+            depth = torch.where(crosses, screen.depths[i], depth)
+        else:
+            depth = depth + weight * screen.depths[i]
         transmittance = torch.where(is_open, remaining, transmittance)
     if background is not None:
         color[..., : len(background)] += transmittance[..., None] * background

@@ -326,10 +326,12 @@ def test_operation_is_sound():
     settings = RasterSettings(antialiased=True, normals=True)
     everything = make_scene(Arguments("test"), gaussians, cameras, **options, settings=settings)
     mask = torch.tensor([[[[True]], [[False]]]]).expand(2, 2, 1, 1)
-    torch.library.opcheck(torch.ops.emogs.rasterize, (*everything, background, mask, settings.blending, True))
+    probe = torch.zeros(2, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    rest = (background, mask, probe, settings.blending, 1, True)
+    torch.library.opcheck(torch.ops.emogs.rasterize, (*everything, *rest))
     options = dict.fromkeys(options)
     plain = make_scene(Arguments("test"), gaussians, cameras, **options, settings=RasterSettings())
-    torch.library.opcheck(torch.ops.emogs.rasterize, (*plain, None, None, settings.blending, False))
+    torch.library.opcheck(torch.ops.emogs.rasterize, (*plain, None, None, None, settings.blending, 0, True))
 
 
 def test_compiles():
@@ -463,7 +465,7 @@ def refusals():
         "radius_clip": -1.0,
         "antialiased": 1,
         "normals": "yes",
-        "depth": "median",
+        "depth": "mean",
     }.items():
         yield (
             f"setting {name}",

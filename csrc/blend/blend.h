@@ -10,12 +10,15 @@
 
 namespace emogs {
 
+enum class DepthMode : int { none = 0, sum = 1, median = 2 };  // what `depths` holds
+
 template <class T>
 struct BlendForward : Launch {
   int64_t images, count, channels;  // I, N, D
+  int64_t pairs;                    // M
   int width, height;
   double alpha_cut, alpha_ceiling, transmittance_stop;
-  bool with_depth;              // blend the splats' depth as one more channel
+  int depth_mode;               // DepthMode
   const T* splats;              // [I, N, 8] math/splat.h's Splat
   const T* colors;              // [I, N, D]
   const T* backgrounds;         // [I, D] or null (zeros)
@@ -25,62 +28,98 @@ struct BlendForward : Launch {
 
   T* image_colors;    // [I, H, W, D] out
   T* alphas;          // [I, H, W] out
-  T* depths;          // [I, H, W] out, sums of weight times depth; null without depth
+  T* depths;          // [I, H, W] out: sums of weight times depth, or medians; null without depth
   T* transmittances;  // [I, H, W] out: what is left of the background; 1 - alphas, not rounded to steps of 1
-  int32_t* last;      // [I, H, W] out: pairs of its tile up to the last that touched the pixel
+  int32_t* last;      // [I, H, W] out: how many pairs of its tile matter to the pixel
+  int32_t* medians;   // [I, H, W] out: the pair of the tile that brings the pixel to one half, from 1; 0: none
 
   template <class Reader>
   void visit(Reader& field) {
-    field("images", images), field("count", count), field("channels", channels);
+    field("images", images), field("count", count), field("channels", channels), field("pairs", pairs);
     field("width", width), field("height", height);
     field("alpha_cut", alpha_cut), field("alpha_ceiling", alpha_ceiling);
-    field("transmittance_stop", transmittance_stop), field("with_depth", with_depth);
+    field("transmittance_stop", transmittance_stop), field("depth_mode", depth_mode);
     field("splats", splats), field("colors", colors), field("backgrounds", backgrounds);
     field("tile_offsets", tile_offsets), field("ids", ids), field("scratch", scratch);
     field("image_colors", image_colors), field("alphas", alphas), field("depths", depths);
-    field("transmittances", transmittances), field("last", last);
+    field("transmittances", transmittances), field("last", last), field("medians", medians);
   }
+
+  bool blends_depth() const { return depth_mode == int(DepthMode::sum); }  // as one more channel
+  bool wants_median() const { return depth_mode == int(DepthMode::median); }
 };
 
-// A tile writes the gradients of its pairs to rows of its own, which are then summed per splat in the order of tiles.
-// Of forward's outputs, `transmittances` and `last` are read.
+// Tiles are taken in waves of bounded pairs. A tile writes the sums of its pairs over its pixels to rows of their own,
+// which are then added per splat in the order of tiles: neither threads nor waves change any value.
+// Of forward's outputs, `transmittances`, `last` and `medians` are read.
 template <class T>
 struct BlendBackward : BlendForward<T> {
   const T* grad_image_colors;  // [I, H, W, D] or null (zeros)
   const T* grad_alphas;        // [I, H, W] or null
   const T* grad_depths;        // [I, H, W] or null
-  int32_t* pair_rows;          // [M] scratch: where the gradients of a pair go, grouped by splat
-  int64_t* splat_starts;       // [I, N + 1] scratch: first of the rows of a splat
-  T* pair_grads;               // [M, 8 + D] scratch
+  T* pair_sums;                // [blend_tiles_wave, pair_sums_width] scratch
+  int32_t* tile_pairs;         // [I * T] scratch: pairs of a tile that have sums
   T* tile_backgrounds;         // [I * T, D] scratch, or null
   T* grad_splats;              // [I, N, 8] out
   T* grad_colors;              // [I, N, D] out
   T* grad_backgrounds;         // [I, D] out, or null
+  T* grad_probes;  // [I, N, 4] out, or null: gradients of x and y, and the sums of their magnitudes over pixels
 
   template <class Reader>
   void visit(Reader& field) {
     BlendForward<T>::visit(field);
     field("grad_image_colors", grad_image_colors), field("grad_alphas", grad_alphas);
-    field("grad_depths", grad_depths), field("pair_rows", pair_rows), field("splat_starts", splat_starts);
-    field("pair_grads", pair_grads), field("tile_backgrounds", tile_backgrounds);
-    field("grad_splats", grad_splats), field("grad_colors", grad_colors), field("grad_backgrounds", grad_backgrounds);
+    field("grad_depths", grad_depths), field("pair_sums", pair_sums), field("tile_pairs", tile_pairs);
+    field("tile_backgrounds", tile_backgrounds), field("grad_splats", grad_splats);
+    field("grad_colors", grad_colors), field("grad_backgrounds", grad_backgrounds), field("grad_probes", grad_probes);
   }
 };
 
 constexpr int kTilePixels = kTileSize * kTileSize;
-constexpr int kBatchSize = 32;  // splats that are staged together
+constexpr int kBatchSize = 64;                 // splats that are staged together: one bit each
+constexpr int kWavePairs = 1 << 17;            // pairs whose sums are kept at a time, unless one tile has more
+constexpr int kStatePlanes = 3;                // of a tile beside its channels
+constexpr int kMoments = 6, kMaximumSums = 9;  // sums of a pair beside its channels: six moments, two magnitudes, depth
 
-constexpr int staged_stride(int64_t channels) {
-  return int(channels + 1 + 15) / 16 * 16;
+/// Channels and depth, padded for whole registers.
+constexpr int64_t padded_channels(int64_t channels) {
+  return (channels + 1 + 15) / 16 * 16;
 }
 
-/// Scalars of scratch a thread needs, a multiple of 64 bytes: planes of the tile's pixels for each channel, depth and
-/// the pixel state (three); per-column sums of the channels; the channels of the staged splats.
+/// Numbers in a row of `pair_sums`.
+constexpr int64_t pair_sums_width(int64_t channels) {
+  return channels + kMaximumSums;
+}
+
+/// Scalars of scratch a thread needs, a multiple of 64 bytes: planes of the tile's pixels for its state and channels,
+/// twice for backward; channels of the staged splats; weights of a block's or splat's pixels.
 constexpr int64_t blend_tiles_scratch(int64_t channels) {
-  return kTilePixels * (channels + 4) + kTileSize * (channels + 1) + kBatchSize * staged_stride(channels);
+  return kTilePixels * (kStatePlanes + 2 * padded_channels(channels)) + kBatchSize * padded_channels(channels) +
+         kBatchSize * 16 + 16 * (kMaximumSums + padded_channels(channels));
 }
 
-EMOGS_CPU_KERNEL(void, blend_tiles_forward, BlendForward)
-EMOGS_CPU_KERNEL(void, blend_tiles_backward, BlendBackward)
+/// The tile behind the last one of the wave that starts at tile `begin`.
+static inline int64_t wave_end(const int64_t* tile_offsets, int64_t tiles, int64_t begin) {
+  int64_t end = begin + 1;
+  while (end < tiles && tile_offsets[end + 1] - tile_offsets[begin] <= kWavePairs) end++;
+  return end;
+}
+
+/// Rows that `pair_sums` needs: the pairs of the largest wave.
+static inline int64_t largest_wave(const int64_t* tile_offsets, int64_t tiles) {
+  int64_t most = 0;
+  for (int64_t begin = 0, end = 0; begin < tiles; begin = end) {
+    end = wave_end(tile_offsets, tiles, begin);
+    const int64_t pairs = tile_offsets[end] - tile_offsets[begin];
+    most = pairs > most ? pairs : most;
+  }
+  return most;
+}
+
+// What the kernels return; after an error the outputs are undefined.
+constexpr int64_t kBlended = 0, kBadOffsets = -1, kBadIds = -2;
+
+EMOGS_CPU_KERNEL(int64_t, blend_tiles_forward, BlendForward)
+EMOGS_CPU_KERNEL(int64_t, blend_tiles_backward, BlendBackward)
 
 }  // namespace emogs

@@ -93,6 +93,18 @@ struct LaneMask {
     return __builtin_popcount(mask.dwords()) * int(sizeof(int32_t)) / int(sizeof(T));
   }
 
+  /// A bit for each lane, the first lowest.
+  friend EMOGS_HD_MEMBER uint64_t bits(LaneMask mask) {
+#if defined(__AVX512DQ__)
+    return sizeof(T) == 4 ? mask.dwords() : _mm512_movepi64_mask((__m512i)mask.truth);
+#elif defined(__AVX__)
+    return sizeof(T) == 4 ? mask.dwords() : unsigned(_mm256_movemask_pd((__m256d)mask.truth));
+#else
+    const unsigned dwords = mask.dwords();
+    return sizeof(T) == 4 ? dwords : (dwords & 1) | (dwords >> 1 & 2);
+#endif
+  }
+
   EMOGS_HD_MEMBER bool any_lane() const { return dwords() != 0; }
 
   /// A bit for each four bytes of the register.
@@ -160,6 +172,8 @@ struct Lanes {
   friend EMOGS_HD_MEMBER Bits bits_of(Lanes a) { return (Bits)a.values; }
   friend EMOGS_HD_MEMBER Lanes from_bits(Lanes, Bits bits) { return {(Values)bits}; }
   friend EMOGS_HD_MEMBER Lanes fabs(Lanes a) { return {(Values)((Bits)a.values & ~(Bits)(-Values{}))}; }
+
+  friend EMOGS_HD_MEMBER Lanes negative_magnitude(Lanes a) { return {(Values)((Bits)a.values | (Bits)(-Values{}))}; }
 
   friend EMOGS_HD_MEMBER Lanes sqrt(Lanes a) { return {square_root(a.values)}; }
 

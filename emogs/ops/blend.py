@@ -12,7 +12,7 @@ from torch import Tensor
 
 from emogs.ops.checks import Arguments
 from emogs.ops.native import _C, launch
-from emogs.ops.project import SPLAT_SIZE, Splats
+from emogs.ops.project import Splats
 from emogs.ops.settings import RasterSettings
 from emogs.ops.tiles import Tiles, tile_count, tile_shape
 
@@ -24,18 +24,21 @@ def blend_tiles(
     height: int,
     *,
     background: Tensor | None = None,
+    probe: Tensor | None = None,
     settings: RasterSettings = RasterSettings(),
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The third stage of `emogs.rasterize`.
+    """The third stage of `emogs.rasterize`. Without gradients it keeps nothing but the images.
 
     Args:
         splats: of C cameras, N splats, D channels, from `project_gaussians`.
         tiles: from `intersect_tiles` with the same width and height.
         background: [..., C, D], broadcast; zeros if None.
+        probe: [..., C, N, 4] zeros that require gradients, for densification. Backward leaves there, in pixels, the
+            loss's gradients of each splat's x and y, and the sums over pixels of the magnitudes of their terms.
     Returns:
         colours [..., C, H, W, D], alphas [..., C, H, W, 1], and depths [..., C, H, W, 1] as `settings.depth` says.
     Raises:
-        TypeError, ValueError: an argument does not fit.
+        TypeError, ValueError: an argument does not fit, or an index in `tiles` does not exist.
 
     >>> from emogs import Cameras, Gaussians, look_at, pinhole
     >>> from emogs.ops import intersect_tiles, project_gaussians
@@ -56,31 +59,36 @@ def blend_tiles(
     shape = tile_shape(images, width, height)
     if tuple(tiles.shape) != shape:
         raise arguments.fail("tiles.shape", str(list(shape)), list(tiles.shape))
-    _check_indices(arguments, tiles, splats.records.shape[-2])
     background = expand_background(arguments, background, images, splats.colors)
-    colors, alphas, depths, _, _ = torch.ops.emogs.blend_tiles(
+    check_probe(arguments, probe, splats.records.shape[:-1], splats.records.dtype)
+    colors, alphas, depths, *_ = torch.ops.emogs.blend_tiles(
         splats.records,
         splats.colors,
         background,
         tiles.offsets,
         tiles.ids,
+        probe,
         width,
         height,
         settings.blending,
-        settings.depth != "none",
+        settings.depth_mode,
+        needs_gradients(splats.records, splats.colors, background, probe),
     )
     return colors, alphas, finish_depth(depths, alphas, settings)
 
 
-def _check_indices(arguments: Arguments, tiles: Tiles, count: int) -> None:
-    """What comes from `intersect_tiles` always passes; hand-made lists must not read out of bounds."""
-    if torch.compiler.is_compiling():
+def needs_gradients(*tensors: Tensor | None) -> bool:
+    """Whether a backward pass may follow, so that forward must keep what it needs."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def check_probe(arguments: Arguments, probe: Tensor | None, splats: tuple[int, ...], dtype: torch.dtype) -> None:
+    """A probe must be [*splats, 4], with `splats` [..., C, N]."""
+    if probe is None:
         return
-    offsets, ids = tiles.offsets, tiles.ids
-    if offsets[0] != 0 or offsets[-1] != len(ids) or (offsets[1:] < offsets[:-1]).any():
-        raise arguments.fail("tiles.offsets", f"rising from 0 to M={len(ids)}", f"{offsets.tolist()[:8]}...")
-    if len(ids) and (ids.min() < 0 or ids.max() >= count):
-        raise arguments.fail("tiles.ids", f"in [0, N={count})", f"{int(ids.min())} to {int(ids.max())}")
+    arguments.check("probe", probe, "... N 4", (dtype,))
+    if probe.shape[:-1] != splats:
+        raise arguments.fail("probe", str([*splats, 4]), list(probe.shape))
 
 
 def expand_background(
@@ -99,7 +107,7 @@ def expand_background(
 
 
 def finish_depth(depths: Tensor, alphas: Tensor, settings: RasterSettings) -> Tensor | None:
-    """What `settings.depth` asks for, from sums of weight times depth."""
+    """What `settings.depth` asks for, from what the operation returns."""
     if settings.depth == "none":
         return None
     return depths / alphas.clamp(min=1e-10) if settings.depth == "expected" else depths
@@ -107,40 +115,45 @@ def finish_depth(depths: Tensor, alphas: Tensor, settings: RasterSettings) -> Te
 
 torch.library.define(
     "emogs::blend_tiles",
-    "(Tensor records, Tensor colors, Tensor? background, Tensor offsets, Tensor ids, int width, int height, "
-    "float[] settings, bool depth) -> "
-    "(Tensor colors, Tensor alphas, Tensor depths, Tensor transmittances, Tensor last)",
+    "(Tensor records, Tensor colors, Tensor? background, Tensor offsets, Tensor ids, Tensor? probe, int width, "
+    "int height, float[] settings, int depth, bool save) -> "
+    "(Tensor colors, Tensor alphas, Tensor depths, Tensor transmittances, Tensor last, Tensor medians)",
 )
 torch.library.define(
     "emogs::blend_tiles_backward",
-    "(Tensor records, Tensor colors, Tensor? background, Tensor offsets, Tensor ids, int width, int height, "
-    "float[] settings, bool depth, Tensor transmittances, Tensor last, Tensor? grad_colors, Tensor? grad_alphas, "
-    "Tensor? grad_depths) -> (Tensor, Tensor, Tensor)",
+    "(Tensor records, Tensor colors, Tensor? background, Tensor offsets, Tensor ids, Tensor? probe, int width, "
+    "int height, float[] settings, int depth, Tensor transmittances, Tensor last, Tensor medians, Tensor? grad_colors, "
+    "Tensor? grad_alphas, Tensor? grad_depths) -> (Tensor, Tensor, Tensor, Tensor)",
 )
+MEDIAN = 2  # the `depth` argument of the operations is the DepthMode of csrc/blend/blend.h
 
 
 @torch.library.impl("emogs::blend_tiles", "cpu")
-def _forward(records, colors, background, offsets, ids, width, height, settings, depth):
-    images, alphas, depths, transmittances, last = _forward_fake(
-        records, colors, background, offsets, ids, width, height, settings, depth
-    )
-    _C.blend_tiles_forward(
+def _forward(records, colors, background, offsets, ids, probe, width, height, settings, depth, save):
+    outputs = _forward_fake(records, colors, background, offsets, ids, probe, width, height, settings, depth, save)
+    images, alphas, depths, transmittances, last, medians = outputs
+    status = _C.blend_tiles_forward(
         **_common(records, colors, background, offsets, ids, width, height, settings, depth),
         image_colors=images,
         alphas=alphas,
         depths=depths if depth else None,
-        transmittances=transmittances,
-        last=last,
+        transmittances=transmittances if save else None,
+        last=last if save else None,
+        medians=medians if save and depth == MEDIAN else None,
     )
-    return images, alphas, depths, transmittances, last
+    _check_lists(status, offsets, ids, records.shape[-2])
+    return outputs
 
 
 @torch.library.register_fake("emogs::blend_tiles")
-def _forward_fake(records, colors, background, offsets, ids, width, height, settings, depth):
+def _forward_fake(records, colors, background, offsets, ids, probe, width, height, settings, depth, save):
     shape = (*records.shape[:-2], height, width)
     images, alphas = records.new_empty((*shape, colors.shape[-1])), records.new_empty((*shape, 1))
     depths = records.new_empty((*shape, 1) if depth else 0)
-    return images, alphas, depths, records.new_empty(shape), records.new_empty(shape, dtype=torch.int32)
+    transmittances = records.new_empty(shape if save else 0)
+    last = records.new_empty(shape if save else 0, dtype=torch.int32)
+    medians = records.new_empty(shape if save and depth == MEDIAN else 0, dtype=torch.int32)
+    return images, alphas, depths, transmittances, last, medians
 
 
 @torch.library.impl("emogs::blend_tiles_backward", "cpu")
@@ -150,62 +163,80 @@ def _backward(
     background,
     offsets,
     ids,
+    probe,
     width,
     height,
     settings,
     depth,
     transmittances,
     last,
+    medians,
     grad_colors,
     grad_alphas,
     grad_depths,
 ):
-    count, channels = colors.shape[-2:]
-    images, pairs = records.shape[:-2].numel(), len(ids)
-    grads = records.new_empty(records.shape), colors.new_empty(colors.shape)
-    grad_background = colors.new_empty(0 if background is None else background.shape)
+    grads = _backward_fake(records, colors, background, offsets, ids, probe)
+    grad_records, grad_splat_colors, grad_background, grad_probe = grads
+    tiles, pairs, channels = len(offsets) - 1, len(ids), colors.shape[-1]
+    rows = min(_C.blend_tiles_rows(tiles=tiles, tile_offsets=offsets.contiguous()), pairs)
     with_background = background is not None
-    _C.blend_tiles_backward(
+    status = _C.blend_tiles_backward(
         **_common(records, colors, background, offsets, ids, width, height, settings, depth),
         image_colors=None,
         alphas=None,
         depths=None,
         transmittances=transmittances,
         last=last,
+        medians=medians if depth == MEDIAN else None,
         grad_image_colors=_dense(grad_colors),
         grad_alphas=_dense(grad_alphas),
         grad_depths=_dense(grad_depths) if depth else None,
-        pair_rows=torch.empty(pairs, dtype=torch.int32),
-        splat_starts=torch.empty((images, count + 1), dtype=torch.int64),
-        pair_grads=colors.new_empty((pairs, SPLAT_SIZE + channels)),
-        tile_backgrounds=colors.new_empty((len(offsets) - 1, channels)) if with_background else None,
-        grad_splats=grads[0],
-        grad_colors=grads[1],
+        pair_sums=colors.new_empty((rows, _C.blend_tiles_row_width(channels=channels))),
+        tile_pairs=torch.empty(tiles, dtype=torch.int32),
+        tile_backgrounds=colors.new_empty((tiles, channels)) if with_background else None,
+        grad_splats=grad_records,
+        grad_colors=grad_splat_colors,
         grad_backgrounds=grad_background if with_background else None,
+        grad_probes=grad_probe if probe is not None else None,
     )
-    return *grads, grad_background
+    _check_lists(status, offsets, ids, records.shape[-2])
+    return grads
 
 
 @torch.library.register_fake("emogs::blend_tiles_backward")
-def _backward_fake(records, colors, background, *rest):
+def _backward_fake(records, colors, background, offsets, ids, probe, *rest):
     grad_background = colors.new_empty(0 if background is None else background.shape)
-    return records.new_empty(records.shape), colors.new_empty(colors.shape), grad_background
+    grad_probe = records.new_empty(0 if probe is None else probe.shape)
+    return records.new_empty(records.shape), colors.new_empty(colors.shape), grad_background, grad_probe
+
+
+def _check_lists(status: int, offsets: Tensor, ids: Tensor, count: int) -> None:
+    """The kernels check the lists that they read: those of `intersect_tiles` pass, hand-made ones may not."""
+    arguments = Arguments("blend_tiles")
+    if status == -1:
+        raise arguments.fail("tiles.offsets", f"rising from 0 to M={len(ids)}", f"{offsets.tolist()[:8]}...")
+    if status:
+        raise arguments.fail("tiles.ids", f"in [0, N={count})", f"{int(ids.min())} to {int(ids.max())}")
 
 
 def _save(ctx, inputs, output):
-    records, colors, background, offsets, ids, *ctx.rest = inputs
-    _, _, _, transmittances, last = output
-    ctx.save_for_backward(records, colors, background, offsets, ids, transmittances, last)
-    ctx.mark_non_differentiable(transmittances, last)
+    records, colors, background, offsets, ids, probe, *ctx.rest, ctx.saved = inputs
+    state = output[3:]
+    ctx.save_for_backward(records, colors, background, offsets, ids, probe, *state)
+    ctx.mark_non_differentiable(*state)
     ctx.set_materialize_grads(False)
 
 
 def _differentiate(ctx, grad_colors, grad_alphas, grad_depths, *_):
-    *inputs, transmittances, last = ctx.saved_tensors
+    if not ctx.saved:
+        raise RuntimeError("blend_tiles: backward needs what forward keeps with save=True")
+    *inputs, transmittances, last, medians = ctx.saved_tensors
     grads = torch.ops.emogs.blend_tiles_backward(
-        *inputs, *ctx.rest, transmittances, last, grad_colors, grad_alphas, grad_depths
+        *inputs, *ctx.rest, transmittances, last, medians, grad_colors, grad_alphas, grad_depths
     )
-    return grads[0], grads[1], None if inputs[2] is None else grads[2], *[None] * 6
+    given = [inputs[0], inputs[1], inputs[2], inputs[5]]
+    records, colors, background, probe = (None if t is None else g for t, g in zip(given, grads, strict=True))
+    return records, colors, background, None, None, probe, *[None] * 5
 
 
 def _refuse_second_derivative(ctx, *grads):
@@ -229,12 +260,13 @@ def _common(records, colors, background, offsets, ids, width, height, settings, 
         "images": records.shape[:-2].numel(),
         "count": count,
         "channels": channels,
+        "pairs": len(ids),
         "width": width,
         "height": height,
         "alpha_cut": alpha_cut,
         "alpha_ceiling": alpha_ceiling,
         "transmittance_stop": transmittance_stop,
-        "with_depth": depth,
+        "depth_mode": depth,
         "splats": records.contiguous(),
         "colors": colors.contiguous(),
         "backgrounds": _dense(background),

@@ -8,38 +8,47 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from emogs.ops.blend import needs_gradients
 from emogs.ops.project import scene_gradients
 from emogs.ops.scene import SCENE_SIZE, SCHEMA, Scene, split_scene
 from emogs.ops.settings import RasterSettings
 
 
 def rasterize_scene(
-    scene: Scene, background: Tensor | None, tile_mask: Tensor | None, settings: RasterSettings
+    scene: Scene, background: Tensor | None, tile_mask: Tensor | None, probe: Tensor | None, settings: RasterSettings
 ) -> tuple[Tensor, ...]:
     """The operation with checked arguments; see its schema for what comes out.
 
-    `background` is [..., C, D] and `tile_mask` [..., C, TH, TW], both in full.
+    `background` is [..., C, D], `tile_mask` [..., C, TH, TW] and `probe` [..., C, N, 4], all in full.
     """
-    return torch.ops.emogs.rasterize(*scene, background, tile_mask, settings.blending, settings.depth != "none")
+    return torch.ops.emogs.rasterize(
+        *scene,
+        background,
+        tile_mask,
+        probe,
+        settings.blending,
+        settings.depth_mode,
+        needs_gradients(*scene.tensors, background, probe),
+    )
 
 
 torch.library.define(
     "emogs::rasterize",
-    f"({SCHEMA}, Tensor? background, Tensor? tile_mask, float[] blending, bool depth) -> "
+    f"({SCHEMA}, Tensor? background, Tensor? tile_mask, Tensor? probe, float[] blending, int depth, bool save) -> "
     "(Tensor colors, Tensor alphas, Tensor depths, Tensor records, Tensor splat_colors, Tensor outside, "
-    "Tensor non_finite, Tensor offsets, Tensor ids, Tensor transmittances, Tensor last)",
+    "Tensor non_finite, Tensor offsets, Tensor ids, Tensor transmittances, Tensor last, Tensor medians)",
 )
 
 
 def _forward(*args):
-    scene, (background, tile_mask, blending, depth) = Scene(*args[:SCENE_SIZE]), args[SCENE_SIZE:]
+    scene, (background, tile_mask, probe, blending, depth, save) = Scene(*args[:SCENE_SIZE]), args[SCENE_SIZE:]
     width, height = scene.width, scene.height
     records, colors, outside, non_finite = torch.ops.emogs.project_gaussians(*scene)
     offsets, ids = torch.ops.emogs.intersect_tiles(records, width, height, tile_mask)
-    images, alphas, depths, transmittances, last = torch.ops.emogs.blend_tiles(
-        records, colors, background, offsets, ids, width, height, blending, depth
+    images, alphas, depths, *kept = torch.ops.emogs.blend_tiles(
+        records, colors, background, offsets, ids, probe, width, height, blending, depth, save
     )
-    return images, alphas, depths, records, colors, outside, non_finite, offsets, ids, transmittances, last
+    return images, alphas, depths, records, colors, outside, non_finite, offsets, ids, *kept
 
 
 torch.library.impl("emogs::rasterize", "cpu", _forward)
@@ -48,22 +57,25 @@ torch.library.register_fake("emogs::rasterize", _forward)
 
 def _save(ctx, inputs, output):
     _, _, _, *state = output
-    records, colors, _, _, offsets, ids, transmittances, last = state
-    tensors, ctx.scene, (background, _, ctx.blending, ctx.depth) = split_scene(inputs)
-    ctx.save_for_backward(*tensors, background, records, colors, offsets, ids, transmittances, last)
+    records, colors, _, _, offsets, ids, *kept = state
+    tensors, ctx.scene, (background, _, probe, ctx.blending, ctx.depth, ctx.saved) = split_scene(inputs)
+    ctx.save_for_backward(*tensors, records, colors, background, offsets, ids, probe, *kept)
     ctx.mark_non_differentiable(*state)
     ctx.set_materialize_grads(False)
 
 
 def _differentiate(ctx, grad_images, grad_alphas, grad_depths, *_):
-    *tensors, background, records, colors, offsets, ids, transmittances, last = ctx.saved_tensors
+    if not ctx.saved:
+        raise RuntimeError("rasterize: backward needs what forward keeps with save=True")
+    *tensors, records, colors, background, offsets, ids, probe, transmittances, last, medians = ctx.saved_tensors
     scene = Scene(*tensors, *ctx.scene)
-    grad_records, grad_colors, grad_background = torch.ops.emogs.blend_tiles_backward(
-        records, colors, background, offsets, ids, scene.width, scene.height, ctx.blending, ctx.depth,
-        transmittances, last, grad_images, grad_alphas, grad_depths,
+    grad_records, grad_colors, grad_background, grad_probe = torch.ops.emogs.blend_tiles_backward(
+        records, colors, background, offsets, ids, probe, scene.width, scene.height, ctx.blending, ctx.depth,
+        transmittances, last, medians, grad_images, grad_alphas, grad_depths,
     )  # fmt: skip
     grads = scene_gradients(ctx, scene, records, grad_records, grad_colors)
-    return *grads, None if background is None else grad_background, *[None] * 3
+    grad_background = None if background is None else grad_background
+    return *grads, grad_background, None, None if probe is None else grad_probe, *[None] * 3
 
 
 torch.library.register_autograd("emogs::rasterize", _differentiate, setup_context=_save)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-DepthMode = Literal["none", "accumulated", "expected"]
+DepthMode = Literal["none", "accumulated", "expected", "median"]
 _DEPTHS = get_args(DepthMode)
 
 
@@ -38,7 +38,8 @@ class RasterSettings:
     normals: bool = False
     """Blend normals too: `Rendering.normals`."""
     depth: DepthMode = "accumulated"
-    """`Rendering.depths`: sums of weight times depth, those divided by alpha ("expected"), or nothing."""
+    """`Rendering.depths`: sums of weight times depth, those divided by alpha ("expected"), the depth of the splat at
+    which the transmittance falls to one half or below ("median"; 0 where it never does), or nothing."""
 
     def __post_init__(self) -> None:
         for name in ("alpha_cut", "alpha_ceiling", "transmittance_stop", "blur", "near", "far", "radius_clip"):
@@ -70,3 +71,8 @@ class RasterSettings:
     def blending(self) -> list[float]:
         """What `emogs::blend_tiles` takes: alpha_cut, alpha_ceiling, transmittance_stop."""
         return [self.alpha_cut, self.alpha_ceiling, self.transmittance_stop]
+
+    @property
+    def depth_mode(self) -> int:
+        """What `emogs::blend_tiles` takes: 0 for no depth, 1 for sums, 2 for medians."""
+        return {"none": 0, "accumulated": 1, "expected": 1, "median": 2}[self.depth]

@@ -32,7 +32,17 @@ def screens(splats: Splats) -> list[Screen]:
 
 @pytest.mark.parametrize(
     ("channels", "depth"),
-    [(1, "none"), (2, "accumulated"), (3, "none"), (3, "expected"), (4, "none"), (7, "accumulated"), (33, "none")],
+    [
+        (1, "none"),
+        (2, "accumulated"),
+        (3, "none"),
+        (3, "expected"),
+        (4, "none"),
+        (3, "median"),
+        (7, "accumulated"),
+        (8, "median"),
+        (33, "none"),
+    ],
 )
 @pytest.mark.parametrize("edges", [False, True])
 def test_against_the_compositor(channels, depth, edges, isa):
@@ -51,9 +61,12 @@ def test_against_the_compositor(channels, depth, edges, isa):
             torch.testing.assert_close(sums, expected[2], rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize(("channels", "depth"), [(1, False), (3, False), (3, True), (6, True)])
+@pytest.mark.parametrize(
+    ("channels", "depth"),
+    [(1, "none"), (3, "none"), (3, "expected"), (3, "median"), (4, "none"), (6, "expected"), (19, "median")],
+)
 def test_gradients(channels, depth):
-    settings = dataclasses.replace(WITHOUT_EDGES, depth="expected" if depth else "none")
+    settings = dataclasses.replace(WITHOUT_EDGES, depth=depth)
     splats, tiles, background = splats_and_tiles(count=3, channels=channels, cameras=1)
 
     def images(records, colors, background):
@@ -156,8 +169,10 @@ def test_operation_is_sound():
     splats, tiles, background = splats_and_tiles(count=4, cameras=1)
     records, colors = splats.records.clone().requires_grad_(), splats.colors.clone().requires_grad_()
     background = background[None].clone().requires_grad_()
-    for ground, depth in ((background, True), (None, False)):
-        arguments = (records, colors, ground, tiles.offsets, tiles.ids, *SIZE, WITHOUT_EDGES.blending, depth)
+    probe = torch.zeros(1, 4, 4, dtype=torch.float64, requires_grad=True)
+    lists = (tiles.offsets, tiles.ids)
+    for ground, probing, depth in ((background, probe, 2), (background, None, 1), (None, None, 0)):
+        arguments = (records, colors, ground, *lists, probing, *SIZE, WITHOUT_EDGES.blending, depth, True)
         torch.library.opcheck(torch.ops.emogs.blend_tiles, arguments)
 
 
@@ -189,6 +204,17 @@ def test_refusals():
             {},
             "tiles.offsets must be rising from 0 to M=",
         ),
+        (
+            (splats, tiles, *SIZE),
+            {"probe": torch.zeros(2, 3, 4, dtype=torch.float64)},
+            r"probe must be \[..., N=4, 4\], got \[2, 3, 4\]",
+        ),
+        (
+            (splats, tiles, *SIZE),
+            {"probe": torch.zeros(4, 4, dtype=torch.float64)},
+            r"probe must be \[2, 4, 4\], got \[4, 4\]",
+        ),
+        ((splats, tiles, *SIZE), {"probe": torch.zeros(2, 4, 4)}, "probe must be float64, got float32"),
         ((splats, tiles, *SIZE), {"background": background[:2]}, r"background must be \[..., D=3\], got \[2\]"),
         (
             (splats, tiles, *SIZE),
@@ -199,6 +225,95 @@ def test_refusals():
     for arguments, options, message in refusals:
         with pytest.raises((TypeError, ValueError), match=message):
             blend_tiles(*arguments, **options)
+
+
+@pytest.mark.parametrize("channels", [3, 5])
+def test_probe(channels, isa):
+    """Its gradients against autograd of the compositor, one pixel at a time."""
+    splats, tiles, background = splats_and_tiles(count=5, cameras=1, channels=channels, settings=RasterSettings())
+    generator = torch.Generator().manual_seed(1)
+    weights = torch.randn(*reversed(SIZE), channels, generator=generator, dtype=torch.float64)
+    probe = torch.zeros(1, 5, 4, dtype=torch.float64, requires_grad=True)
+    colors = splats.colors.clone().requires_grad_()
+    given = dataclasses.replace(splats, colors=colors)
+    image = blend_tiles(given, tiles, *SIZE, background=background, probe=probe)[0]
+    (image[0] * weights).sum().backward()
+    screen = screens(splats)[0]
+    means = screen.means.clone().requires_grad_()
+    reference = composite(screen._replace(means=means), *SIZE, background, RasterSettings())[0] * weights
+    terms = torch.stack([torch.autograd.grad(t.sum(), means, retain_graph=True)[0] for t in reference.flatten(0, 1)])
+    torch.testing.assert_close(probe.grad[0], torch.cat([terms.sum(0), terms.abs().sum(0)], -1), rtol=0, atol=1e-11)
+    expected = torch.autograd.grad((blend_tiles(given, tiles, *SIZE)[0][0] * weights).sum(), colors)[0]
+    assert torch.equal(colors.grad, expected)  # the probe changes nothing else
+
+
+@pytest.mark.parametrize("depth", ["none", "accumulated", "median"])
+@pytest.mark.parametrize("channels", [3, 6])
+def test_without_gradients_the_same_images(channels, depth, isa):
+    settings = RasterSettings(depth=depth)
+    splats, tiles, background = splats_and_tiles(count=200, channels=channels, settings=settings)
+    options = {"background": background, "settings": settings}
+    alone = blend_tiles(splats, tiles, *SIZE, **options)
+    given = dataclasses.replace(splats, records=splats.records.clone().requires_grad_())
+    for ours, theirs in zip(alone, blend_tiles(given, tiles, *SIZE, **options), strict=True):
+        assert (ours is None and theirs is None) or torch.equal(ours, theirs)
+    with torch.no_grad():
+        assert torch.equal(blend_tiles(given, tiles, *SIZE, **options)[0], alone[0])
+    kept = torch.ops.emogs.blend_tiles(
+        given.records, splats.colors, None, tiles.offsets, tiles.ids, None, *SIZE, settings.blending, 0, False
+    )
+    assert all(len(t) == 0 for t in kept[3:])
+    with pytest.raises(RuntimeError, match="save=True"):
+        kept[0].sum().backward()
+
+
+def test_waves_of_tiles_change_nothing():
+    """Backward bounds its memory by taking tiles in waves of 2^17 pairs. Images in one call cross several waves, image
+    by image there is one."""
+    scene = random_scene(3000, size=(96, 80), cameras=3, dtype=torch.float32, scale=0.2)
+    splats = project_gaussians(scene.gaussians, scene.cameras)
+    tiles = intersect_tiles(splats, 96, 80)
+    assert len(tiles.ids) > 2**17 and tiles.offsets.diff().reshape(3, -1).sum(-1).max() < 2**17
+
+    def gradients(which):
+        records, colors = (t[which].clone().requires_grad_() for t in (splats.records, splats.colors))
+        given = Splats(records, colors, splats.outside[which], splats.non_finite[which])
+        out = blend_tiles(given, intersect_tiles(given, 96, 80), 96, 80)
+        return torch.autograd.grad(out[0].square().sum() + out[2].sum(), (records, colors))
+
+    together = gradients(slice(0, 3))
+    for image in range(3):
+        for ours, theirs in zip(gradients(slice(image, image + 1)), together, strict=True):
+            assert torch.equal(ours[0], theirs[image])
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_lists_that_point_nowhere(compiled):
+    """The operation itself checks what it reads, compiled or not, forward and backward."""
+    splats, tiles, _ = splats_and_tiles(count=40)
+
+    def blend(offsets, ids):
+        given = dataclasses.replace(splats, records=splats.records.clone().requires_grad_())
+        return blend_tiles(given, dataclasses.replace(tiles, offsets=offsets, ids=ids), *SIZE)[0]
+
+    call = torch.compile(blend, backend="eager", dynamic=False) if compiled else blend
+    far, negative = tiles.ids.clone(), tiles.ids.clone()
+    far[-1], negative[0] = 40, -1
+    for ids in (far, negative):
+        with pytest.raises(ValueError, match=r"tiles.ids must be in \[0, N=40\)"):
+            call(tiles.offsets, ids)
+    for offsets in (tiles.offsets + 1, tiles.offsets.flip(0), tiles.offsets * 2):
+        with pytest.raises(ValueError, match=r"tiles.offsets must be rising from 0 to M="):
+            call(offsets, tiles.ids)
+    kept = torch.ops.emogs.blend_tiles(
+        splats.records, splats.colors, None, tiles.offsets, tiles.ids, None, *SIZE, RasterSettings().blending, 2, True
+    )[3:]
+    for offsets, ids, name in ((tiles.offsets, negative, "tiles.ids"), (tiles.offsets + 1, tiles.ids, "tiles.offsets")):
+        with pytest.raises(ValueError, match=name):
+            torch.ops.emogs.blend_tiles_backward(
+                splats.records, splats.colors, None, offsets, ids, None, *SIZE, RasterSettings().blending, 2,
+                *kept, torch.ones(2, 18, 21, 3, dtype=torch.float64), None, None,
+            )  # fmt: skip
 
 
 def test_second_derivatives_are_refused():
