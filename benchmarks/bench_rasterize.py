@@ -171,14 +171,17 @@ def emotions(sizes: Sizes, threads: int) -> Part:
         for _ in range(count):
             emogs.rasterize(gaussians, cameras, settings=SETTINGS)
 
+    views, Ks = (t.expand(count, *t.shape[1:]) for t in (cameras.viewmats, cameras.Ks))
+    many = emogs.Cameras(views, Ks, cameras.width, cameras.height)
     cases = {
         f"{count} plain renders": alone,
+        f"{count} plain renders in one call": lambda: emogs.rasterize(gaussians, many, settings=SETTINGS),
         f"{count} emotions, moving rig": render(emotion=emotion, basis=basis, rig=rig),
         f"{count} emotions, moving rig, float16": render(emotion=emotion, basis=half, rig=rig),
     }
     group = interleave("emotions", cases, max(sizes.rounds // 2, 2), 1, emotions=count, threads=threads)
     names = list(cases)
-    yield group, [group.ratio(f"{name} / {names[0]}", name, names[0], 1.15) for name in names[1:]]
+    yield group, [group.ratio(f"{name} / {base}", name, base, 1.15) for name in names[2:] for base in names[:2]]
     for batch in sorted({1, count}):
         some = emotion[:batch]
         pair: dict[str, Case] = {
