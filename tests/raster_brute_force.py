@@ -68,6 +68,21 @@ def rotations(quats: np.ndarray) -> np.ndarray:
     return np.eye(3) + 2 * w * cross + 2 * cross @ cross
 
 
+def normals(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """[N, 3] shortest axes, turned to the camera (in an orthographic view: against its rays), and [N] bool: whether
+    neither axis nor sign is a close call."""
+    axes = np.argmin(np.abs(scene.scales), axis=1)
+    normal = np.take_along_axis(rotations(scene.quats), axes[:, None, None], 2)[..., 0]
+    inverse = np.linalg.inv(scene.viewmat)
+    ray = scene.means - inverse[:3, 3]
+    if scene.model == "ortho":
+        ray = np.broadcast_to(inverse[:3, 2], ray.shape)
+    cosine = (normal * ray).sum(-1) / np.linalg.norm(ray, axis=-1)
+    lengths = np.sort(np.abs(scene.scales), axis=1)
+    clear = (lengths[:, 0] < 0.999 * lengths[:, 1]) & (np.abs(cosine) > 1e-3)
+    return normal * -np.sign(cosine)[:, None], clear
+
+
 class Lens(NamedTuple):
     """Where points appear, and how that changes with them."""
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from raster_brute_force import draw
+from raster_brute_force import draw, normals
 from raster_extremes import CHANNELS, EFFORT, extreme_scene, seeds, to_torch
 from raster_reference import render
 from raster_scenes import random_scene
@@ -57,6 +57,28 @@ def test_the_bound_is_tight():
         error = np.abs(out.alphas[0, ..., 0].numpy() - expected.alphas)
         caught += bool((error > expected.alpha_errors)[~expected.undecided].any())
     assert caught > 20
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_normals_are_within_rounding_of_brute_force(dtype):
+    """Of the Gaussians whose normal is no close call: blended like three more channels over black."""
+    compared = 0
+    for seed in seeds(100):
+        scene, settings = extreme_scene(seed, DTYPES[dtype])
+        _, clear = normals(scene)
+        kept = {name: getattr(scene, name)[clear] for name in ("means", "quats", "scales", "opacities", "colors")}
+        scene = scene._replace(**kept)
+        as_colors = scene._replace(colors=normals(scene)[0], background=np.zeros(3))
+        expected = draw(as_colors, settings, np.finfo(DTYPES[dtype]).eps / 2)
+        if expected is None:
+            continue
+        gaussians, cameras, background = to_torch(scene, dtype)
+        settings = dataclasses.replace(settings, normals=True)
+        out = emogs.rasterize(gaussians, cameras, background=background, settings=settings)
+        error = np.abs(out.normals[0].double().numpy() - expected.colors)[~expected.undecided]
+        assert (error <= 2 * expected.color_errors[~expected.undecided]).all(), f"seed {seed}: off by {error.max()}"
+        compared += np.count_nonzero(expected.colors)
+    assert compared > 5e3 * min(EFFORT, 1)
 
 
 def gradients(renderer, scene, settings, names) -> dict[str, torch.Tensor]:
