@@ -121,7 +121,6 @@ def rasterization(
         sparse_grad=(sparse_grad, False),
         distributed=(distributed, False),
         camera_model=("ftheta" if camera_model == "ftheta" else None, "pinhole, ortho and fisheye"),
-        absgrad=(absgrad, False),
         with_ut=(with_ut, False),
         with_eval3d=(with_eval3d, False),
         radial_coeffs=(radial_coeffs, None),
@@ -156,8 +155,8 @@ def rasterization(
     records = nodes.records()
     splats = dataclasses.replace(splats, records=records, colors=_channels(splats.colors, records, render_mode))
     tiles = intersect_tiles(splats, width, height)
-    background = _background(backgrounds, render_mode)
-    images, alphas, _ = blend_tiles(splats, tiles, width, height, background=background, settings=settings)
+    background, probe = _background(backgrounds, render_mode), nodes.probe() if absgrad else None
+    images, alphas, _ = blend_tiles(splats, tiles, width, height, background=background, probe=probe, settings=settings)
     if render_mode in ("ED", "RGB+ED"):
         images = torch.cat([images[..., :-1], images[..., -1:] / alphas.clamp(min=1e-10)], -1)
     sizes = {"width": width, "height": height, "tile_size": TILE_SIZE}

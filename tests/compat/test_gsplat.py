@@ -208,6 +208,35 @@ def test_entries_of_meta_retain_gradients(packed, mode):
 
 
 @pytest.mark.parametrize("packed", [True, False])
+def test_absgrad(packed):
+    """Sums over pixels of the magnitudes of what each pixel adds to the gradient, by autograd pixel by pixel."""
+    arguments = random_arguments(6, size=(9, 7), batch=(2,), background=True) | {"render_mode": "RGB+ED"}
+    arguments["means"].requires_grad_()
+    *images, meta = rasterization(**arguments, packed=packed, absgrad=True)
+    assert not hasattr(meta["means2d"], "absgrad")
+    meta["means2d"].retain_grad()
+    weighted(images).backward()
+
+    means2d, *others = (t.detach() for t in reference_projection(arguments))
+    means2d.requires_grad_()
+    images = reference_images(arguments, (means2d, *others))
+    generator = torch.Generator().manual_seed(0)  # the weights of `weighted`
+    terms = sum((o * torch.randn(o.shape, generator=generator, dtype=o.dtype)).sum(-1) for o in images)
+    pixels = [torch.autograd.grad(term, means2d, retain_graph=True)[0] for term in terms.flatten()]
+    visible = (rasterization(**arguments, packed=False)[2]["radii"] > 0).all(-1)
+    for ours, theirs in (
+        (meta["means2d"].absgrad, torch.stack(pixels).abs().sum(0)),
+        (meta["means2d"].grad, sum(pixels)),
+    ):
+        torch.testing.assert_close(ours if packed else ours[visible], theirs[visible], rtol=1e-7, atol=1e-9)
+
+
+def test_absgrad_needs_gradients():
+    meta = rasterization(**random_arguments(), absgrad=True)[2]
+    assert not meta["means2d"].requires_grad and not hasattr(meta["means2d"], "absgrad")
+
+
+@pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("per_camera", [True, False])
 @pytest.mark.parametrize("sh_degree", [None, 2])
 def test_gradients_equal_the_references(packed, per_camera, sh_degree):

@@ -103,6 +103,14 @@ def test_packed_or_not_trains_the_same(packed_training):
     assert training.losses == packed_training[0].losses
 
 
+def test_absolute_gradients_train(capsys):
+    """What AbsGS is for: Gaussians whose gradients cancel over pixels are split too, at a threshold above the usual."""
+    training = Training(absgrad=True)
+    training.run(default_strategy(absgrad=True, grow_grad2d=0.0008), 160, packed=True)
+    assert sum(map(int, re.findall(r"(\d+) GSs split", capsys.readouterr().out))) >= 20
+    assert training.losses[-1] < 0.2 * training.losses[0]
+
+
 @pytest.fixture
 def patched_gsplat(monkeypatch):
     from gsplat.strategy import ops
