@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from emogs import nn
 from emogs.cameras import Cameras, fisheye, look_at, orthographic, pinhole
 from emogs.gaussians import EmotionBasis, Gaussians, Rig
 from emogs.ops.norm import emotion_norm
@@ -19,6 +20,7 @@ __all__ = [
     "emotion_renorm",
     "fisheye",
     "look_at",
+    "nn",
     "orthographic",
     "pinhole",
     "rasterize",

@@ -2,19 +2,15 @@
 
 import torch
 
-import emogs
 from emogs.emotion import parse_emotion, psi
+from emogs.nn import EmotionNorm
 
 torch.manual_seed(0)
 features = torch.randn(1, 1024, 256)  # [B, T, C]: tokens of some backbone
 norm = torch.nn.LayerNorm(256)
-projection = torch.nn.Linear(35, 2 * 256, bias=False)  # no bias: neutral gives exactly zero
+emotional = EmotionNorm.from_norm(norm, emotion_dim=35)
+torch.nn.init.normal_(emotional.projection.weight, std=0.1)  # as if trained; it starts from zero
 
-
-def emotional_norm(x: torch.Tensor, emotion: str) -> torch.Tensor:
-    scale, shift = projection(psi(parse_emotion(emotion)[None])).chunk(2, dim=-1)
-    return emogs.emotion_norm(x, scale, shift, weight=norm.weight, bias=norm.bias, kind="layer", eps=norm.eps)
-
-
-print("neutral differs from LayerNorm by", (emotional_norm(features, "neutral") - norm(features)).abs().max().item())
-print("happy   differs from LayerNorm by", (emotional_norm(features, "happy=0.8") - norm(features)).abs().max().item())
+for emotion in ("neutral", "happy=0.8"):
+    change = emotional(features, psi(parse_emotion(emotion)[None])) - norm(features)
+    print(f"{emotion:9s} differs from LayerNorm by {change.abs().max().item():.1e}")

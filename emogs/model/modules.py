@@ -1,4 +1,4 @@
-"""Building blocks that listen to an emotion code: a norm, a residual block, and attention with psi-scaled values.
+"""Building blocks that listen to an emotion code: a residual block, and attention with psi-scaled values.
 
 Every network of the code is free of biases, so that the null code (psi = 0) contributes exactly zero.
 Tokens are [B, T, C]; images are [B, C, H, W] in channels-last memory: going from one to the other copies nothing.
@@ -10,35 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..ops.norm import emotion_norm
-
-
-class EmotionNorm(nn.Module):
-    """LayerNorm over channels whose scale and shift follow the emotion: `MLP0(psi) * (1 + B z)`.
-
-    The projection starts at zero and has no bias: the norm starts as a plain LayerNorm and stays one at the null code.
-
-    Args:
-        channels: C, the normalized width.
-        code: width of psi. style: width of the identity style z, which scales how strongly this person reacts.
-    """
-
-    def __init__(self, channels: int, *, code: int, style: int, hidden: int = 64, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.inner = nn.Linear(code, hidden, bias=False)
-        self.outer = nn.Linear(hidden, 2 * channels, bias=False)
-        self.personal = nn.Linear(style, 2 * channels, bias=False)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.personal.weight)
-
-    def forward(self, x: Tensor, psi: Tensor, style: Tensor) -> Tensor:
-        """x [B, T, C], psi [B, code], style [B, style] -> [B, T, C]."""
-        modulation = self.outer(functional.silu(self.inner(psi))) * (1 + self.personal(style))
-        scale, shift = modulation.chunk(2, dim=-1)
-        return emotion_norm(x, scale, shift, weight=self.weight, bias=self.bias, kind="layer", eps=self.eps)
+from ..nn import EmotionNorm
 
 
 class EmotionBlock(nn.Module):
@@ -46,7 +18,7 @@ class EmotionBlock(nn.Module):
 
     def __init__(self, channels: int, *, code: int, style: int) -> None:
         super().__init__()
-        self.norm = EmotionNorm(channels, code=code, style=style)
+        self.norm = EmotionNorm(channels, code, hidden_dim=64, style_dim=style)
         self.mix = nn.Conv2d(channels, channels, 3, padding=1)
         self.out = Pointwise(channels, channels)
 
