@@ -74,11 +74,12 @@ def extreme_settings(random: np.random.Generator) -> RasterSettings:
         return RasterSettings()
     return RasterSettings(
         alpha_cut=random.choice([1e-12, 1 / 255, 0.1]),
-        alpha_ceiling=random.choice([0.5, 0.99, 0.999, 1 - 1e-6]),
+        alpha_ceiling=random.choice([0.6, 0.99, 0.999, 1 - 1e-6]),
         transmittance_stop=random.choice([0.0, 1e-4, 0.3]),
         blur=random.choice([0.0, 0.05, 0.3, 3.0]),
         near=random.choice([0.01, 0.5]),
         far=random.choice([3.0, 1e10]),
+        depth=str(random.choice(["accumulated", "median"])),
         antialiased=bool(random.random() < 0.3),
         radius_clip=random.choice([0.0, 0.0, 1.5]),
     )
