@@ -13,6 +13,7 @@ from raster_scenes import WITHOUT_EDGES, random_scene
 import emogs
 from emogs import Cameras, EmotionBasis, Gaussians, RasterSettings, Rig, look_at, orthographic, pinhole
 from emogs.ops import project_gaussians
+from emogs.ops.native import _C
 
 NORMALS = RasterSettings(normals=True)
 SMOOTH = dataclasses.replace(WITHOUT_EDGES, normals=True)
@@ -151,6 +152,28 @@ def test_only_rotations_get_a_gradient_from_normals_of_one_splat():
     out.colors[..., -3:].mul(torch.tensor([1.0, 2.0, 3.0])).sum().backward()
     assert (leaves["Gaussians.quats"].grad != 0).any()
     assert all((leaves[f"Gaussians.{n}"].grad == 0).all() for n in ("means", "scales", "opacities", "colors"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("model", MODELS)
+def test_instruction_sets_and_threads_do_not_show(dtype, model):
+    scene = random_scene(5000, size=(64, 48), model=model, dtype=dtype, scale=0.02)
+    settings = RasterSettings(normals=True, antialiased=True)
+    isa, threads, results = _C.isa_in_use(), torch.get_num_threads(), []
+    try:
+        for name in _C.supported_isas()[1:]:  # those with fused multiply-add
+            for count in (1, 3):
+                _C.use_isa(name)
+                torch.set_num_threads(count)
+                (g, cameras), leaves = leaves_of(scene.gaussians, scene.cameras)
+                out = project_gaussians(g, cameras, settings=settings)
+                loss = out.records[..., :7].square().sum() + (out.colors * torch.arange(6)).sum()
+                results.append([out.records, out.colors, *torch.autograd.grad(loss, leaves.values())])
+    finally:
+        _C.use_isa(isa)
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
 def test_compiles():
