@@ -323,6 +323,27 @@ def test_equals_emogs_rasterize():
 
 
 @pytest.mark.parametrize("packed", [True, False])
+def test_threads_do_not_show(packed):
+    arguments = with_covars(random_arguments(3000, size=(100, 90), dtype=torch.float32, scale=0.03)) | {"absgrad": True}
+    leaves = {n: arguments[n].requires_grad_() for n in ("means", "covars", "opacities", "colors", "viewmats")}
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            colors, _, meta = rasterization(**arguments, packed=packed)
+            meta["means2d"].retain_grad()
+            colors.square().sum().backward()
+            absgrad = meta["means2d"].absgrad
+            results.append([colors, meta["isect_ids"], meta["flatten_ids"], meta["means2d"].grad, absgrad])
+            results[-1] += [leaf.grad for leaf in leaves.values()]
+            for leaf in leaves.values():
+                leaf.grad = None
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("count", [0, 3])
 def test_nothing_to_see(packed, count):
     """No Gaussians, or all behind the camera: the background, and an empty graph that backward can walk."""
