@@ -6,7 +6,7 @@ the result. So each of them is a node on the way to the image that can retain it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -36,10 +36,11 @@ class SplatNodes:
 
     @classmethod
     def of(cls, splats: Splats, packed: bool) -> SplatNodes:
-        records, radii, rows = splats.records, splats.radii.ceil().int(), None
+        records, rows = splats.records, None
         if packed:
-            rows = (radii > 0).all(-1).flatten().nonzero()[:, 0]
-            records, radii = records.flatten(0, -2)[rows], radii.flatten(0, -2)[rows]
+            rows = records[..., 7].flatten().nonzero()[:, 0]  # the reach of culled splats is zero
+            records = records.flatten(0, -2).index_select(0, rows)
+        radii = replace(splats, records=records).radii.ceil().int()
         means2d, conics, opacities, depths, reach = records.split(_FIELDS, -1)
         shape = splats.records.shape[:-1]
         return cls(means2d, conics, opacities[..., 0], depths[..., 0], reach[..., 0], radii, shape, rows)
@@ -58,7 +59,7 @@ class SplatNodes:
 
     def _gather(self, values: Tensor) -> Tensor:
         """The inverse of `_spread`."""
-        return values if self.rows is None else values.flatten(0, -2)[self.rows]
+        return values if self.rows is None else values.flatten(0, -2).index_select(0, self.rows)
 
     def probe(self) -> Tensor | None:
         """What tells the absolute gradients in backward and leaves them as `means2d.absgrad`."""
@@ -90,23 +91,26 @@ class SplatNodes:
 
 def list_tiles(nodes: SplatNodes, tiles: Tiles, width: int, height: int) -> dict[str, Any]:
     """gsplat's entries about tiles. A key of `isect_ids` is image | tile | depth, the depth in the lower 32 bits."""
-    images, count = nodes.shape[:-1], nodes.shape[-1]
-    per_image = tile_count(width, height)
+    images, per_image, count = nodes.shape[:-1], tile_count(width, height), nodes.shape[-1]
     tile_width, tile_height = -(-width // TILE_SIZE), -(-height // TILE_SIZE)
-    places = torch.arange(images.numel() * per_image).repeat_interleave(tiles.offsets.diff())  # of each pair
-    image = places // per_image
-    flat = image * count + tiles.ids
+    device, pairs = tiles.ids.device, tiles.offsets.diff()
+    tile = torch.arange(images.numel() * per_image, device=device)
+    image = tile // per_image
+    keys = ((image << per_image.bit_length()) + tile % per_image) << 32
+
+    flat = tiles.ids
+    if images.numel() != 1:
+        flat = flat + (image * count).int().repeat_interleave(pairs)
     if nodes.rows is not None:
-        packed = torch.zeros(nodes.shape.numel(), dtype=torch.int64)
-        packed[nodes.rows] = torch.arange(len(nodes.rows))
-        flat = packed[flat]
-    depths = nodes.depths.detach().float().flatten().view(torch.int32)[flat].long() & 0xFFFFFFFF
-    place = (image << per_image.bit_length()) + places % per_image
+        places = torch.zeros(nodes.shape.numel(), dtype=torch.int32, device=device)
+        places[nodes.rows] = torch.arange(len(nodes.rows), dtype=torch.int32, device=device)
+        flat = places.index_select(0, flat)
+    depths = nodes.depths.detach().float().flatten().view(torch.int32).long() & 0xFFFFFFFF
     return {
         "tile_width": tile_width,
         "tile_height": tile_height,
-        "tiles_per_gauss": torch.bincount(flat, minlength=nodes.depths.numel()).int().view(nodes.depths.shape),
-        "isect_ids": (place << 32) | depths,
-        "flatten_ids": flat.int(),
+        "tiles_per_gauss": torch.bincount(flat, minlength=len(depths)).int().view(nodes.depths.shape),
+        "isect_ids": keys.repeat_interleave(pairs) | depths.index_select(0, flat),
+        "flatten_ids": flat,
         "isect_offsets": tiles.offsets[:-1].int().view(*images, tile_height, tile_width),
     }
