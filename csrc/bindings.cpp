@@ -53,6 +53,12 @@ class KeywordReader : public FieldReader {
     return PyLong_AsVoidPtr(owned(PyObject_CallMethodNoArgs(value, pointer_method)).ptr());
   }
 
+  bool is_half(const char* name) override {
+    PyObject* value = PyDict_GetItemString(arguments_.ptr(), name);
+    if (!value || value == Py_None || PyLong_Check(value)) return false;
+    return dtype_name(owned(PyObject_GetAttrString(value, "dtype")).ptr()) == "float16";
+  }
+
   int64_t integer(const char* name) override {
     const int64_t value = PyLong_AsLongLong(take(name));
     if (value == -1 && PyErr_Occurred()) throw unreadable(name, "an integer");

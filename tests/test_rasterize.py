@@ -392,7 +392,7 @@ def refusals():
     yield "no channels", lambda: replace(g, colors=g.colors[:, :0]), "D at least 1"
     yield "basis empty", lambda: EmotionBasis(), "at least one field must be given, got none"
     yield "basis sizes", lambda: replace(b, colors=b.colors[:, :4]), r"colors must be \[K=2, N=5, D\], got \[2, 4, 3\]"
-    yield "basis dtype", lambda: replace(b, colors=b.colors.float()), "colors must be float64, got float32"
+    yield "basis dtype", lambda: replace(b, colors=b.colors.float()), "colors must be float64 or float16, got float32"
     yield "binding dtype", lambda: Rig(scene.rig.binding.long(), scene.rig.frames), "binding must be int32, got int64"
     yield "binding range", lambda: Rig(scene.rig.binding + 3, scene.rig.frames), r"binding must be in \[0, F=3\), got"
     yield "frames", lambda: Rig(scene.rig.binding, scene.rig.frames[..., :7]), "frames must be"

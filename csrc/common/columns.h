@@ -2,7 +2,7 @@
 // time, so that registers take one field of consecutive records. Records beyond the last of a block are zeros.
 #pragma once
 
-#include "common/lanes.h"
+#include "common/row.h"
 
 namespace emogs {
 namespace EMOGS_ISA {
@@ -14,6 +14,11 @@ struct Columns {
   EMOGS_HD_MEMBER Lanes<T> get(int column, int first) const { return Lanes<T>::load(at[column] + first); }
   EMOGS_HD_MEMBER void set(int column, int first, Lanes<T> value) { value.store(at[column] + first); }
 
+  /// Adds where `mask` is true.
+  EMOGS_HD_MEMBER void add(int column, int first, LaneMask<T> mask, Lanes<T> value) {
+    set(column, first, get(column, first) + select(mask, value, Lanes<T>(T(0))));
+  }
+
   /// The first kFields columns from `count` records of as many scalars, one after the other.
   template <int kFields = kWidth>
   EMOGS_HD_MEMBER void read(const T* from, int count) {
@@ -23,10 +28,18 @@ struct Columns {
     read_all<kFields>(padded);
   }
 
+  /// Adds the first kFields columns to `count` records.
+  template <int kFields = kWidth>
+  EMOGS_HD_MEMBER void add_to(T* to, int count) const {
+    T rows[kCount * kFields];
+    write_all<kFields>(rows);
+    for (int j = 0; j < count * kFields; j++) to[j] += rows[j];
+  }
+
   EMOGS_HD_MEMBER void write(T* to, int count) const {
-    if (count == kCount) return write_all(to);
+    if (count == kCount) return write_all<kWidth>(to);
     T padded[kCount * kWidth];
-    write_all(padded);
+    write_all<kWidth>(padded);
     for (int j = 0; j < count * kWidth; j++) to[j] = padded[j];
   }
 
@@ -38,9 +51,10 @@ struct Columns {
       for (int column = 0; column < kFields; column++) at[column][i] = from[kFields * i + column];
   }
 
+  template <int kFields>
   EMOGS_HD_MEMBER void write_all(T* __restrict to) const {
     for (int i = 0; i < kCount; i++)
-      for (int column = 0; column < kWidth; column++) to[kWidth * i + column] = at[column][i];
+      for (int column = 0; column < kFields; column++) to[kFields * i + column] = at[column][i];
   }
 };
 

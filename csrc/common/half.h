@@ -16,6 +16,15 @@ struct BFloat16 {
   uint16_t bits;  // the upper half of a float32
 };
 
+/// An array of T or, in half the memory, of float16; both null where there is none.
+template <class T>
+struct MaybeHalf {
+  const T* full;
+  const Half* half;
+
+  explicit operator bool() const { return full || half; }
+};
+
 /// What numbers stored as T are computed in.
 template <class T>
 struct ArithmeticOf {

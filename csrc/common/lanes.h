@@ -28,7 +28,6 @@ struct LaneTypes;
 template <>
 struct LaneTypes<float> {
   typedef float Values __attribute__((vector_size(kRegisterBytes)));
-  typedef float Unaligned __attribute__((vector_size(kRegisterBytes), aligned(4), may_alias));
   typedef int32_t Truth __attribute__((vector_size(kRegisterBytes)));
   typedef uint32_t Bits __attribute__((vector_size(kRegisterBytes)));
 };
@@ -36,7 +35,6 @@ struct LaneTypes<float> {
 template <>
 struct LaneTypes<double> {
   typedef double Values __attribute__((vector_size(kRegisterBytes)));
-  typedef double Unaligned __attribute__((vector_size(kRegisterBytes), aligned(8), may_alias));
   typedef int64_t Truth __attribute__((vector_size(kRegisterBytes)));
   typedef uint64_t Bits __attribute__((vector_size(kRegisterBytes)));
 };
@@ -146,17 +144,11 @@ struct Lanes {
   /// `from` and `to` must be aligned to a register.
   static EMOGS_HD_MEMBER Lanes load(const T* from) { return {*reinterpret_cast<const Values*>(from)}; }
   EMOGS_HD_MEMBER void store(T* to) const { *reinterpret_cast<Values*>(to) = values; }
-  static EMOGS_HD_MEMBER Lanes load_unaligned(const T* from) {
-    return {*reinterpret_cast<const typename LaneTypes<T>::Unaligned*>(from)};
-  }
-  EMOGS_HD_MEMBER void store_unaligned(T* to) const {
-    *reinterpret_cast<typename LaneTypes<T>::Unaligned*>(to) = values;
-  }
-
   friend EMOGS_HD_MEMBER Lanes operator+(Lanes a, Lanes b) { return {a.values + b.values}; }
   friend EMOGS_HD_MEMBER Lanes operator-(Lanes a, Lanes b) { return {a.values - b.values}; }
   friend EMOGS_HD_MEMBER Lanes operator*(Lanes a, Lanes b) { return {a.values * b.values}; }
   friend EMOGS_HD_MEMBER Lanes operator/(Lanes a, Lanes b) { return {a.values / b.values}; }
+  friend EMOGS_HD_MEMBER Lanes& operator+=(Lanes& a, Lanes b) { return a = a + b; }
   friend EMOGS_HD_MEMBER Lanes operator-(Lanes a) { return {-a.values}; }
   friend EMOGS_HD_MEMBER Mask operator<(Lanes a, Lanes b) { return {a.values < b.values}; }
   friend EMOGS_HD_MEMBER Mask operator<=(Lanes a, Lanes b) { return {a.values <= b.values}; }

@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "common/half.h"
 #include "common/launch.h"
 #include "common/scalar.h"
 
@@ -24,6 +25,14 @@ class FieldReader {
   void operator()(const char* name, T*& field) {
     field = static_cast<T*>(pointer(name, scalar_name<std::remove_const_t<T>>()));
   }
+  template <class T>
+  void operator()(const char* name, MaybeHalf<T>& field) {
+    field = {};
+    if (is_half(name))
+      field.half = static_cast<const Half*>(pointer(name, "float16"));
+    else
+      field.full = static_cast<const T*>(pointer(name, scalar_name<T>()));
+  }
   void operator()(const char* name, void*& field) { field = pointer(name, nullptr); }
   void operator()(const char* name, int64_t& field) { field = integer(name); }
   void operator()(const char* name, int& field) { field = static_cast<int>(integer(name)); }
@@ -36,6 +45,7 @@ class FieldReader {
 
  protected:
   virtual void* pointer(const char* name, const char* dtype) = 0;
+  virtual bool is_half(const char* name) = 0;  // a tensor of float16
   virtual int64_t integer(const char* name) = 0;
   virtual double real(const char* name) = 0;
 };

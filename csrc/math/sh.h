@@ -111,7 +111,7 @@ EMOGS_HD Vec3<T> sh_basis_backward(Vec3<T> direction, int degree, const ShBasis<
   const Zonal<T> q = zonal(direction.z), dq = zonal_slope(direction.z);
   const T* g = grad.value;
   // The gradients of c_m and s_m, gathered over the degrees, then pulled back to x and y.
-  T c1 = 0, s1 = 0, c2 = 0, s2 = 0, c3 = 0, s3 = 0, c4 = 0, s4 = 0, z = 0;
+  T c1(0), s1(0), c2(0), s2(0), c3(0), s3(0), c4(0), s4(0), z(0);
   if (degree >= 1) {
     s1 += g[1] * q.a1, c1 += g[3] * q.a1;
     z += g[2] * dq.z1;

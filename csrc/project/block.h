@@ -1,7 +1,9 @@
-// Reading and modulating a block of consecutive Gaussians, for both directions of the projection stage. A block stays
-// in the cache while every batch element and camera is served, so that Gaussians and basis come from memory once.
+// A block of consecutive Gaussians in columns, read and modulated by registers, for both directions of the projection
+// stage. A block stays in the cache while every batch element and camera is served, so that Gaussians and basis come
+// from memory once.
 #pragma once
 
+#include "common/columns.h"
 #include "math/emotion.h"
 #include "math/rig.h"
 #include "math/sh.h"
@@ -9,41 +11,14 @@
 #include "project/project.h"
 
 namespace emogs {
+namespace EMOGS_ISA {
 
-constexpr int kBlockSize = 64;
-
-template <class T>
-EMOGS_HD Vec3<T> load_vec3(const T* from) {
-  return {from[0], from[1], from[2]};
-}
-
-template <class T>
-EMOGS_HD Quat<T> load_quat(const T* from) {
-  return {from[0], from[1], from[2], from[3]};
-}
-
-template <class T>
-EMOGS_HD void add_to(T* to, Vec3<T> value) {
-  to[0] += value.x, to[1] += value.y, to[2] += value.z;
-}
-
-template <class T>
-EMOGS_HD void add_to(T* to, Quat<T> value) {
-  to[0] += value.w, to[1] += value.x, to[2] += value.y, to[3] += value.z;
-}
+constexpr int kBlockSize = 64;  // Gaussians
 
 /// The Gaussians [begin, begin + size) of the call.
 struct Block {
   int64_t begin;
   int size;
-};
-
-template <class T>
-struct BlockDelta {
-  T means[3 * kBlockSize];
-  T rotations[3 * kBlockSize];
-  T log_scales[3 * kBlockSize];
-  T logit_opacities[kBlockSize];
 };
 
 /// Which rows of the inputs a batch element uses.
@@ -56,47 +31,10 @@ EMOGS_HD Rows rows_of(const ProjectForward<T>& p, int64_t element) {
   return {p.rows[element], p.rows[p.batch + element], p.rows[2 * p.batch + element], p.rows[3 * p.batch + element]};
 }
 
-/// sum += sum_k e_k basis_k over a block of one field with `width` values a Gaussian. Components of weight zero are not
-/// read.
 template <class T>
-EMOGS_HD void add_components(const ProjectForward<T>& p, const T* basis, int64_t row, Block block, int64_t width,
-                             T* sum) {
-  if (!basis) return;
-  const int64_t values = block.size * width;
-  for (int64_t k = 0; k < p.components; k++) {
-    const T weight = p.emotion[row * p.components + k];
-    if (weight == T(0)) continue;
-    const T* component = basis + (k * p.count + block.begin) * width;
-    for (int64_t j = 0; j < values; j++) sum[j] = multiply_add(weight, component[j], sum[j]);
-  }
-}
-
-template <class T>
-EMOGS_HD BlockDelta<T> block_delta(const ProjectForward<T>& p, int64_t row, Block block) {
-  BlockDelta<T> delta = {};
-  add_components(p, p.basis_means, row, block, 3, delta.means);
-  add_components(p, p.basis_rotations, row, block, 3, delta.rotations);
-  add_components(p, p.basis_log_scales, row, block, 3, delta.log_scales);
-  add_components(p, p.basis_logit_opacities, row, block, 1, delta.logit_opacities);
-  return delta;
-}
-
-template <class T>
-EMOGS_HD Delta<T> delta_at(const BlockDelta<T>& d, int i) {
-  return {load_vec3(d.means + 3 * i), load_vec3(d.rotations + 3 * i), load_vec3(d.log_scales + 3 * i),
-          d.logit_opacities[i]};
-}
-
-template <class T>
-EMOGS_HD Gaussian<T> gaussian_at(const ProjectForward<T>& p, int64_t row, int64_t i) {
-  const int64_t at = row * p.count + i;
-  return {load_vec3(p.means + 3 * at), load_quat(p.quats + 4 * at), load_vec3(p.scales + 3 * at), p.opacities[at]};
-}
-
-template <class T>
-EMOGS_HD Frame<T> frame_at(const ProjectForward<T>& p, int64_t row, int64_t i) {
-  const T* frame = p.frames + 8 * (row * p.faces + p.binding[i]);
-  return {load_quat(frame), load_vec3(frame + 4), frame[7]};
+EMOGS_HD SplatSettings<Lanes<T>> splat_settings(const ProjectForward<T>& p) {
+  using V = Lanes<T>;
+  return {V(T(p.alpha_cut)), V(T(p.blur)), V(T(p.near)), V(T(p.far)), V(T(p.radius_clip)), p.antialiased};
 }
 
 template <class T>
@@ -105,32 +43,255 @@ EMOGS_HD Camera<T> camera_at(const ProjectForward<T>& p, int64_t row, int64_t c)
   return load_camera(p.viewmats + 16 * at, p.Ks + 9 * at, p.width, p.height, CameraModel(p.model));
 }
 
-/// A Gaussian through the steps of this stage before the camera; backward goes back through all of them.
+template <class T, int kWidth>
+using BlockColumns = Columns<T, kWidth, kBlockSize>;
+
 template <class T>
+EMOGS_HD Vec3<Lanes<T>> broadcast(Vec3<T> a) {
+  return {Lanes<T>(a.x), Lanes<T>(a.y), Lanes<T>(a.z)};
+}
+
+template <class T>
+EMOGS_HD Camera<Lanes<T>> broadcast(const Camera<T>& c) {
+  using V = Lanes<T>;
+  const Mat3<V> linear = {broadcast(c.linear.row0), broadcast(c.linear.row1), broadcast(c.linear.row2)};
+  return {linear,
+          broadcast(c.translation),
+          broadcast(c.position),
+          broadcast(c.axis),
+          V(c.fx),
+          V(c.fy),
+          V(c.cx),
+          V(c.cy),
+          V(c.width),
+          V(c.height),
+          c.model};
+}
+
+template <class T, int kWidth>
+EMOGS_HD Vec3<Lanes<T>> get_vec3(const BlockColumns<T, kWidth>& columns, int first, int column = 0) {
+  return {columns.get(column, first), columns.get(column + 1, first), columns.get(column + 2, first)};
+}
+
+template <class T, int kWidth>
+EMOGS_HD Quat<Lanes<T>> get_quat(const BlockColumns<T, kWidth>& columns, int first) {
+  return {columns.get(0, first), columns.get(1, first), columns.get(2, first), columns.get(3, first)};
+}
+
+template <class T, int kWidth>
+EMOGS_HD void set_vec3(BlockColumns<T, kWidth>& columns, int first, Vec3<Lanes<T>> value, int column = 0) {
+  columns.set(column, first, value.x);
+  columns.set(column + 1, first, value.y);
+  columns.set(column + 2, first, value.z);
+}
+
+template <class T>
+EMOGS_HD Mat3<Lanes<T>> get_mat3(const BlockColumns<T, 9>& columns, int first) {
+  return {get_vec3(columns, first), get_vec3(columns, first, 3), get_vec3(columns, first, 6)};
+}
+
+template <class T>
+EMOGS_HD void set_mat3(BlockColumns<T, 9>& columns, int first, const Mat3<Lanes<T>>& value) {
+  set_vec3(columns, first, value.row0);
+  set_vec3(columns, first, value.row1, 3);
+  set_vec3(columns, first, value.row2, 6);
+}
+
+template <class T>
+EMOGS_HD int64_t number_of(Whole) {
+  return Lanes<T>::count;
+}
+template <class T>
+EMOGS_HD int64_t number_of(Part<T> part) {
+  return part.count;
+}
+
+/// A register of a basis field, which may be float16 beside any T.
+template <class T, class Stored, class Counted>
+EMOGS_HD Lanes<T> load_basis(const Stored* from, Counted lanes) {
+  if constexpr (kSingle<T> || sizeof(Stored) == sizeof(T)) {
+    return load(from, lanes);
+  } else {
+    T values[Lanes<T>::count] __attribute__((aligned(kRegisterBytes))) = {};
+    for (int lane = 0; lane < number_of<T>(lanes); lane++) values[lane] = load_float(from[lane]);
+    return Lanes<T>::load(values);
+  }
+}
+
+/// out = from + sum_k e_k basis_k over `values` consecutive scalars, basis_k being k * stride further; `from` may be
+/// null for zeros. Components of weight zero are not read.
+template <class T, class Stored>
+EMOGS_HD void sum_components(const T* weights, int64_t components, const Stored* basis, int64_t stride, const T* from,
+                             int64_t values, T* out) {
+  using V = Lanes<T>;
+  for_each_register<T>(values, [&](int64_t j, auto lanes) {
+    V sum = from ? load(from + j, lanes) : V(T(0));
+    for (int64_t k = 0; k < components; k++)
+      if (weights[k] != T(0)) sum = multiply_add(V(weights[k]), load_basis<T>(basis + k * stride + j, lanes), sum);
+    store(sum, out + j, lanes);
+  });
+}
+
+/// The same over a block of one field with `width` scalars a Gaussian.
+template <class T>
+EMOGS_HD void sum_components(const ProjectForward<T>& p, const MaybeHalf<T>& basis, int64_t row, Block block,
+                             int64_t width, const T* from, T* out) {
+  const auto sum_of = [&](const auto* stored) {
+    sum_components(p.emotion + row * p.components, p.components, stored + block.begin * width, p.count * width, from,
+                   block.size * width, out);
+  };
+  if (basis.half)
+    sum_of(basis.half);
+  else
+    sum_of(basis.full);
+}
+
+/// The summed deltas of one field of kWidth scalars in columns; zeros where the basis has no such field.
+template <int kWidth, class T>
+EMOGS_HD void read_delta(const ProjectForward<T>& p, const MaybeHalf<T>& basis, int64_t row, Block block,
+                         BlockColumns<T, kWidth>& to) {
+  T sum[kWidth * kBlockSize] = {};
+  if (basis) sum_components(p, basis, row, block, kWidth, static_cast<const T*>(nullptr), sum);
+  to.read(sum, kBlockSize);
+}
+
+template <class T>
+struct BlockInputs {
+  int64_t gaussian_row = -1, emotion_row = -1, rig_row = -1;  // those that have been read
+  BlockColumns<T, 3> means, scales, delta_means, delta_rotations, delta_log_scales, delta_colors;
+  BlockColumns<T, 4> quats;
+  BlockColumns<T, 1> opacities, delta_logit_opacities;
+  BlockColumns<T, 8> frames;
+  BlockColumns<T, 3 * kMaxShCount> harmonics;
+};
+
+template <int kValue>
+struct Constant {
+  EMOGS_HD_MEMBER constexpr operator int() const { return kValue; }
+};
+
+constexpr int harmonics_of(int degree) {
+  return (degree + 1) * (degree + 1);
+}
+
+/// Calls function(degree) with the degree that has that many harmonics as a constant.
+template <class Function>
+EMOGS_HD void with_degree(int64_t harmonics, const Function& function) {
+  switch (harmonics) {
+    case 1:
+      return function(Constant<0>());
+    case 4:
+      return function(Constant<1>());
+    case 9:
+      return function(Constant<2>());
+    case 16:
+      return function(Constant<3>());
+    default:
+      return function(Constant<4>());
+  }
+}
+
+/// Reads what a batch element needs and the one before it did not.
+template <class T>
+EMOGS_HD void read_inputs(const ProjectForward<T>& p, Rows rows, Block block, BlockInputs<T>& to) {
+  if (to.gaussian_row != rows.gaussian) {
+    const int64_t at = rows.gaussian * p.count + block.begin;
+    to.means.read(p.means + 3 * at, block.size);
+    to.quats.read(p.quats + 4 * at, block.size);
+    to.scales.read(p.scales + 3 * at, block.size);
+    to.opacities.read(p.opacities + at, block.size);
+    if (p.harmonics)
+      with_degree(p.harmonics, [&](auto degree) {
+        to.harmonics.template read<3 * harmonics_of(degree)>(p.colors + 3 * p.harmonics * at, block.size);
+      });
+    to.gaussian_row = rows.gaussian;
+  }
+  if (p.emotion && to.emotion_row != rows.emotion) {
+    read_delta<3>(p, p.basis_means, rows.emotion, block, to.delta_means);
+    read_delta<3>(p, p.basis_rotations, rows.emotion, block, to.delta_rotations);
+    read_delta<3>(p, p.basis_log_scales, rows.emotion, block, to.delta_log_scales);
+    read_delta<1>(p, p.basis_logit_opacities, rows.emotion, block, to.delta_logit_opacities);
+    if (p.harmonics) read_delta<3>(p, p.basis_colors, rows.emotion, block, to.delta_colors);
+    to.emotion_row = rows.emotion;
+  }
+  if (p.binding && to.rig_row != rows.rig) {
+    T frames[8 * kBlockSize];
+    const T* from = p.frames + 8 * rows.rig * p.faces;
+    for (int i = 0; i < block.size; i++)
+      for (int j = 0; j < 8; j++) frames[8 * i + j] = from[8 * int64_t(p.binding[block.begin + i]) + j];
+    to.frames.read(frames, block.size);
+    to.rig_row = rows.rig;
+  }
+}
+
+template <class T>
+EMOGS_HD Delta<Lanes<T>> get_delta(const BlockInputs<T>& in, int first) {
+  return {get_vec3(in.delta_means, first), get_vec3(in.delta_rotations, first), get_vec3(in.delta_log_scales, first),
+          in.delta_logit_opacities.get(0, first)};
+}
+
+template <class T>
+EMOGS_HD Frame<Lanes<T>> get_frame(const BlockInputs<T>& in, int first) {
+  return {get_quat(in.frames, first), get_vec3(in.frames, first, 4), in.frames.get(7, first)};
+}
+
+/// Gaussians through the steps of this stage before the camera; backward goes back through all of them.
+template <class V>
 struct Posed {
-  Gaussian<T> stored, modulated, world;
+  Gaussian<V> stored, modulated, world;
 };
 
 template <class T>
-EMOGS_HD Posed<T> pose(const ProjectForward<T>& p, Rows rows, const BlockDelta<T>& delta, Block block, int i) {
-  Posed<T> g;
-  g.stored = gaussian_at(p, rows.gaussian, block.begin + i);
-  g.modulated = p.emotion ? modulate(g.stored, delta_at(delta, i)) : g.stored;
-  g.world = p.binding ? apply_frame(frame_at(p, rows.rig, block.begin + i), g.modulated) : g.modulated;
+EMOGS_HD Posed<Lanes<T>> pose(const ProjectForward<T>& p, const BlockInputs<T>& in, int first) {
+  Posed<Lanes<T>> g;
+  g.stored = {get_vec3(in.means, first), get_quat(in.quats, first), get_vec3(in.scales, first),
+              in.opacities.get(0, first)};
+  g.modulated = p.emotion ? modulate(g.stored, get_delta(in, first)) : g.stored;
+  g.world = p.binding ? apply_frame(get_frame(in, first), g.modulated) : g.modulated;
   return g;
 }
 
 /// The vector from the camera to a Gaussian, in the axes that its harmonics live in: those of its face, if it has one.
 template <class T>
-EMOGS_HD Vec3<T> view_vector(const ProjectForward<T>& p, Rows rows, const Camera<T>& camera, Vec3<T> mean, int64_t i) {
-  const Vec3<T> view = mean - camera.position;
-  return p.binding ? transpose_multiply(rotation_matrix(frame_at(p, rows.rig, i).rotation), view) : view;
+EMOGS_HD Vec3<Lanes<T>> view_vector(const ProjectForward<T>& p, const BlockInputs<T>& in,
+                                    const Camera<Lanes<T>>& camera, Vec3<Lanes<T>> mean, int first) {
+  const Vec3<Lanes<T>> view = mean - camera.position;
+  return p.binding ? transpose_multiply(rotation_matrix(get_quat(in.frames, first)), view) : view;
 }
 
-EMOGS_HD int harmonic_degree(int64_t harmonics) {
-  int degree = 0;
-  while ((degree + 1) * (degree + 1) < harmonics) degree++;
-  return degree;
+/// One channel of a register of harmonics, in the direction of `basis`. The emotion changes the first coefficient.
+template <class T>
+EMOGS_HD Lanes<T> harmonic_sum(const ProjectForward<T>& p, const BlockInputs<T>& in, const ShBasis<Lanes<T>>& basis,
+                               int degree, int channel, int first) {
+  Lanes<T> coefficient = in.harmonics.get(channel, first);
+  if (p.emotion) coefficient += in.delta_colors.get(channel, first);
+  Lanes<T> sum = basis.value[0] * coefficient;
+  for (int s = 1; s < harmonics_of(degree); s++) sum += basis.value[s] * in.harmonics.get(3 * s + channel, first);
+  return sum;
 }
 
+/// What cameras see of a block, in the world.
+template <class T>
+struct WorldBlock {
+  BlockColumns<T, 3> means;
+  BlockColumns<T, 9> shapes;
+  BlockColumns<T, 1> opacities;
+  BlockColumns<T, 3> normals;  // if asked for
+  BlockColumns<T, 1> finite;   // 1 or 0
+};
+
+template <class T>
+EMOGS_HD void pose_block(const ProjectForward<T>& p, const BlockInputs<T>& in, bool normals, WorldBlock<T>& world) {
+  using V = Lanes<T>;
+  for (int first = 0; first < kBlockSize; first += V::count) {
+    const Gaussian<V> g = pose(p, in, first).world;
+    set_vec3(world.means, first, g.mean);
+    set_mat3(world.shapes, first, shape_matrix(g.quat, g.scale));
+    world.opacities.set(0, first, g.opacity);
+    if (normals) set_vec3(world.normals, first, disc_normal(g.quat, g.scale));
+    world.finite.set(0, first, select(is_finite(g), V(T(1)), V(T(0))));
+  }
+}
+
+}  // namespace EMOGS_ISA
 }  // namespace emogs

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "common/half.h"
 #include "common/isa.h"
 #include "common/launch.h"
 
@@ -27,14 +28,14 @@ struct ProjectForward : Launch {
   const T* viewmats;   // [V, C, 4, 4] world to camera
   const T* Ks;         // [V, C, 3, 3] pixels
 
-  const T* emotion;                // [E, K] or null; every basis field may be null too
-  const T* basis_means;            // [K, N, 3]
-  const T* basis_rotations;        // [K, N, 3] radians
-  const T* basis_log_scales;       // [K, N, 3]
-  const T* basis_logit_opacities;  // [K, N]
-  const T* basis_colors;           // [K, N, D], or [K, N, 3] added to the first harmonic
-  const int32_t* binding;          // [N] face of each Gaussian, or null
-  const T* frames;                 // [R, F, 8] quaternion wxyz, translation, scale
+  const T* emotion;                    // [E, K] or null; every basis field may be null too, or float16
+  MaybeHalf<T> basis_means;            // [K, N, 3]
+  MaybeHalf<T> basis_rotations;        // [K, N, 3] radians
+  MaybeHalf<T> basis_log_scales;       // [K, N, 3]
+  MaybeHalf<T> basis_logit_opacities;  // [K, N]
+  MaybeHalf<T> basis_colors;           // [K, N, D], or [K, N, 3] added to the first harmonic
+  const int32_t* binding;              // [N] face of each Gaussian, or null
+  const T* frames;                     // [R, F, 8] quaternion wxyz, translation, scale
 
   T* splats;         // [P, C, N, 8] out: math/splat.h's Splat
   T* splat_colors;   // [P, C, N, D] out; zero where culled

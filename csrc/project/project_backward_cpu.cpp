@@ -8,198 +8,286 @@ namespace emogs {
 namespace EMOGS_ISA {
 namespace {
 
-/// One channel [S] (stride 3) of a Gaussian's harmonics in the direction of `basis`; `shift` is added to the first.
-template <class T>
-T harmonic_sum(const ShBasis<T>& basis, const T* stored, int64_t harmonics, T shift) {
-  T sum = basis.value[0] * (stored[0] + shift);
-  for (int64_t s = 1; s < harmonics; s++) sum += basis.value[s] * stored[3 * s];
-  return sum;
-}
-
-template <class T>
-SplatSettings<T> splat_settings(const ProjectForward<T>& p) {
-  return {T(p.alpha_cut), T(p.blur), T(p.near), T(p.far), T(p.radius_clip), p.antialiased};
-}
-
 constexpr int kCameraSums = 19;  // linear 9, translation 3, position 3, fx, fy, cx, cy
 
+/// Gradients of a block before the cameras, summed over them; zeros where no camera sees the Gaussian.
 template <class T>
-void add_camera(T* sum, const CameraGrad<T>& g) {
-  add_to(sum, g.linear.row0), add_to(sum + 3, g.linear.row1), add_to(sum + 6, g.linear.row2);
-  add_to(sum + 9, g.translation), add_to(sum + 12, g.position);
-  sum[15] += g.fx, sum[16] += g.fy, sum[17] += g.cx, sum[18] += g.cy;
-}
-
-/// Gradients of the harmonics and of what their direction depends on.
-template <class T>
-struct ShGrad {
-  Vec3<T> mean, position;
-  Quat<T> rotation;  // of the face
+struct BlockGrads {
+  BlockColumns<T, 1> seen;  // in how many images
+  BlockColumns<T, 3> means;
+  BlockColumns<T, 9> shapes;
+  BlockColumns<T, 1> opacities;
+  BlockColumns<T, 3> normals;
+  BlockColumns<T, 4> sh_rotations;  // of the face, through the direction of the harmonics
+  BlockColumns<T, 3> delta_colors;
+  BlockColumns<T, 3 * kMaxShCount> harmonics;
 };
 
 template <class T>
-ShGrad<T> sh_color_backward(const ProjectBackward<T>& p, Rows rows, const Camera<T>& camera, Vec3<T> mean, int64_t i,
-                            const T* shift, const T* grad_color, T* grad_shift) {
-  const Vec3<T> view = view_vector(p, rows, camera, mean, i);
-  const Vec3<T> direction = normalize(view);
-  const int degree = harmonic_degree(p.harmonics);
-  const ShBasis<T> basis = sh_basis(direction, degree);
-  const int64_t at = (rows.gaussian * p.count + i) * p.harmonics * 3;
-  const T* stored = p.colors + at;
-  ShBasis<T> grad_basis = {};
-  for (int channel = 0; channel < 3; channel++) {
-    const T sum = harmonic_sum(basis, stored + channel, p.harmonics, shift[channel]);
-    const T grad = sh_colour(sum) > T(0) ? grad_color[channel] : T(0);
-    grad_shift[channel] += grad * basis.value[0];
-    for (int64_t s = 1; s < p.harmonics; s++) grad_basis.value[s] += grad * stored[3 * s + channel];
-    if (p.grad_colors)
-      for (int64_t s = 0; s < p.harmonics; s++) p.grad_colors[at + 3 * s + channel] += grad * basis.value[s];
-  }
-  const Vec3<T> grad_view = normalize_backward(view, sh_basis_backward(direction, degree, grad_basis));
-  if (!p.binding) return {grad_view, -grad_view, {}};
-  const Quat<T> rotation = frame_at(p, rows.rig, i).rotation;
-  const Vec3<T> grad_world = multiply(rotation_matrix(rotation), grad_view);
-  return {grad_world, -grad_world, rotation_matrix_backward(rotation, outer(mean - camera.position, grad_view))};
-}
-
-/// Adds grad_k += e_k grad to the basis, and <basis_k, grad> to the emotion sums, over a block of one field.
-template <class T>
-void add_components_backward(const ProjectBackward<T>& p, const T* basis, T* grad_basis, int64_t row, T* emotion_sums,
-                             Block block, int64_t width, const T* grad) {
-  if (!basis) return;
-  const int64_t values = block.size * width;
-  for (int64_t k = 0; k < p.components; k++) {
-    const int64_t at = (k * p.count + block.begin) * width;
-    const T weight = p.emotion[row * p.components + k];
-    if (grad_basis && weight != T(0))
-      for (int64_t j = 0; j < values; j++) grad_basis[at + j] += weight * grad[j];
-    if (emotion_sums) {
-      T sum = T(0);
-      for (int64_t j = 0; j < values; j++) sum += basis[at + j] * grad[j];
-      emotion_sums[k] += sum;
-    }
-  }
-}
-
-template <class T>
-void store_delta(BlockDelta<T>& block, int i, const Delta<T>& delta) {
-  add_to(block.means + 3 * i, delta.mean);
-  add_to(block.rotations + 3 * i, delta.rotation);
-  add_to(block.log_scales + 3 * i, delta.log_scale);
-  block.logit_opacities[i] += delta.logit_opacity;
-}
-
-/// Back through rig and modulation; adds to the gradients of the stored Gaussian and of its frame.
-template <class T>
-Delta<T> pose_backward(const ProjectBackward<T>& p, Rows rows, int64_t element, const BlockDelta<T>& delta, Block block,
-                       int i, const Posed<T>& g, Gaussian<T> grad, Quat<T> grad_sh_rotation) {
-  const int64_t n = block.begin + i, at = rows.gaussian * p.count + n;
-  if (p.binding) {
-    const ApplyFrameGrad<T> back = apply_frame_backward(frame_at(p, rows.rig, n), g.modulated, grad);
-    grad = back.gaussian;
-    if (p.frame_parts) {
-      T* part = p.frame_parts + 8 * (element * p.count + n);
-      add_to(part, back.frame.rotation + grad_sh_rotation);
-      add_to(part + 4, back.frame.translation);
-      part[7] += back.frame.scale;
-    }
-  }
-  Delta<T> grad_delta = {};
-  if (p.emotion) {
-    const ModulateGrad<T> back = modulate_backward(g.stored, delta_at(delta, i), grad);
-    grad = back.gaussian;
-    grad_delta = back.delta;
-  }
-  if (p.grad_means) add_to(p.grad_means + 3 * at, grad.mean);
-  if (p.grad_quats) add_to(p.grad_quats + 4 * at, grad.quat);
-  if (p.grad_scales) add_to(p.grad_scales + 3 * at, grad.scale);
-  if (p.grad_opacities) p.grad_opacities[at] += grad.opacity;
-  return grad_delta;
-}
-
-/// Gradient of plain colours: summed over the cameras where the Gaussian is visible.
-template <class T>
-void plain_colors_backward(const ProjectBackward<T>& p, Rows rows, Block block, const T* splats, const T* grad_colors,
-                           T* emotion_sums) {
-  T* grad_stored = p.grad_colors ? p.grad_colors + (rows.gaussian * p.count + block.begin) * p.channels : nullptr;
-  for (int i = 0; i < block.size; i++) {
-    if (splats[kSplatSize * i + 7] == T(0)) continue;
-    const T* grad = grad_colors + i * p.channels;
-    if (grad_stored)
-      for (int64_t j = 0; j < p.channels; j++) grad_stored[i * p.channels + j] += grad[j];
-    if (p.emotion)
-      add_components_backward(p, p.basis_colors, p.grad_basis_colors, rows.emotion, emotion_sums, {block.begin + i, 1},
-                              p.channels, grad);
-  }
-}
-
-template <class T>
-void project_block_backward(const ProjectBackward<T>& p, int64_t slice, int64_t element, Block block) {
-  const Rows rows = rows_of(p, element);
-  const BlockDelta<T> delta = p.emotion ? block_delta(p, rows.emotion, block) : BlockDelta<T>{};
-  T sh_shift[3 * kBlockSize] = {}, grad_shift[3 * kBlockSize] = {};
-  if (p.harmonics && p.emotion) add_components(p, p.basis_colors, rows.emotion, block, 3, sh_shift);
-  T* emotion_sums = p.emotion_sums ? p.emotion_sums + (slice * p.batch + element) * p.components : nullptr;
-  const SplatSettings<T> settings = splat_settings(p);
-  BlockDelta<T> grad_delta = {};
-  for (int i = 0; i < block.size; i++) {
-    const int64_t n = block.begin + i;
-    Posed<T> g;
-    Mat3<T> shape, grad_shape = {};
-    Gaussian<T> grad = {};
-    Quat<T> grad_sh_rotation = {};
-    Vec3<T> normal = {}, grad_normal = {};
-    bool seen = false;
-    for (int64_t c = 0; c < p.cameras; c++) {
-      const int64_t image = element * p.cameras + c, at = image * p.count + n;
-      const Splat<T>& splat = reinterpret_cast<const Splat<T>*>(p.splats)[at];
-      if (splat.reach_y == T(0)) continue;
-      if (!seen) {
-        g = pose(p, rows, delta, block, i);
-        shape = shape_matrix(g.world.quat, g.world.scale);
-        if (p.grad_splat_normals) normal = disc_normal(g.world.quat, g.world.scale);
-        seen = true;
-      }
-      const Splat<T>& grad_splat = reinterpret_cast<const Splat<T>*>(p.grad_splats)[at];
-      const Camera<T> camera = camera_at(p, rows.camera, c);
-      SplatGrad<T> back = make_splat_backward(camera, g.world.mean, shape, splat, grad_splat, settings);
-      if (p.harmonics) {
-        const ShGrad<T> sh = sh_color_backward(p, rows, camera, g.world.mean, n, sh_shift + 3 * i,
-                                               p.grad_splat_colors + at * p.channels, grad_shift + 3 * i);
-        back.mean = back.mean + sh.mean;
-        back.camera.position = sh.position;
-        grad_sh_rotation = grad_sh_rotation + sh.rotation;
-      }
-      if (p.grad_splat_normals)
-        grad_normal = grad_normal + facing(camera, g.world.mean, normal, load_vec3(p.grad_splat_normals + 3 * at));
-      grad.mean = grad.mean + back.mean;
-      grad.opacity += back.opacity;
-      grad_shape = grad_shape + back.shape;
-      if (p.camera_sums)
-        add_camera(p.camera_sums + kCameraSums * ((slice * p.batch + element) * p.cameras + c), back.camera);
-    }
-    if (!seen) continue;
-    const ShapeGrad<T> back = shape_matrix_backward(g.world.quat, g.world.scale, grad_shape);
-    grad.quat = back.quat;
-    grad.scale = back.scale;
-    if (p.grad_splat_normals) grad.quat = grad.quat + disc_normal_backward(g.world.quat, g.world.scale, grad_normal);
-    store_delta(grad_delta, i, pose_backward(p, rows, element, delta, block, i, g, grad, grad_sh_rotation));
-  }
-  if (!p.harmonics)
-    for (int64_t c = 0; c < p.cameras; c++) {
-      const int64_t first = (element * p.cameras + c) * p.count + block.begin;
-      plain_colors_backward(p, rows, block, p.splats + kSplatSize * first, p.grad_splat_colors + first * p.channels,
-                            emotion_sums);
-    }
-  if (!p.emotion) return;
-  const auto pull = [&](const T* basis, T* grad_basis, int64_t width, const T* grad) {
-    add_components_backward(p, basis, grad_basis, rows.emotion, emotion_sums, block, width, grad);
+BlockGrads<T> zero_grads(int64_t harmonics) {
+  BlockGrads<T> grads;
+  const auto clear = [](auto& columns, int64_t count) {
+    for (int64_t column = 0; column < count; column++)
+      for (int i = 0; i < kBlockSize; i++) columns.at[column][i] = T(0);
   };
-  pull(p.basis_means, p.grad_basis_means, 3, grad_delta.means);
-  pull(p.basis_rotations, p.grad_basis_rotations, 3, grad_delta.rotations);
-  pull(p.basis_log_scales, p.grad_basis_log_scales, 3, grad_delta.log_scales);
-  pull(p.basis_logit_opacities, p.grad_basis_logit_opacities, 1, grad_delta.logit_opacities);
-  if (p.harmonics) pull(p.basis_colors, p.grad_basis_colors, 3, grad_shift);
+  clear(grads.seen, 1), clear(grads.means, 3), clear(grads.shapes, 9), clear(grads.opacities, 1);
+  clear(grads.normals, 3), clear(grads.sh_rotations, 4), clear(grads.delta_colors, 3),
+      clear(grads.harmonics, 3 * harmonics);
+  return grads;
+}
+
+/// Where `mask` is true.
+template <class T, int kWidth>
+EMOGS_HD void add_vec3(BlockColumns<T, kWidth>& to, int first, LaneMask<T> mask, Vec3<Lanes<T>> value, int column = 0) {
+  to.add(column, first, mask, value.x);
+  to.add(column + 1, first, mask, value.y);
+  to.add(column + 2, first, mask, value.z);
+}
+
+template <class T>
+EMOGS_HD void add_mat3(BlockColumns<T, 9>& to, int first, LaneMask<T> mask, const Mat3<Lanes<T>>& value) {
+  add_vec3(to, first, mask, value.row0);
+  add_vec3(to, first, mask, value.row1, 3);
+  add_vec3(to, first, mask, value.row2, 6);
+}
+
+template <class T, int kWidth>
+EMOGS_HD void add_quat(BlockColumns<T, kWidth>& to, int first, LaneMask<T> mask, Quat<Lanes<T>> value) {
+  to.add(0, first, mask, value.w), to.add(1, first, mask, value.x);
+  to.add(2, first, mask, value.y), to.add(3, first, mask, value.z);
+}
+
+/// Back through the colour of a register of Gaussians in one image: adds to the gradients of the harmonics and of the
+/// face, and returns that of the vector from the camera, in the world.
+template <class T>
+EMOGS_HD Vec3<Lanes<T>> sh_color_backward(const ProjectForward<T>& p, const BlockInputs<T>& in,
+                                          const Camera<Lanes<T>>& camera, Vec3<Lanes<T>> mean,
+                                          const BlockColumns<T, 3>& grad_colors, LaneMask<T> visible, int first,
+                                          BlockGrads<T>& grads) {
+  using V = Lanes<T>;
+  const Vec3<V> view = view_vector(p, in, camera, mean, first), direction = normalize(view);
+  Vec3<V> grad_view;
+  with_degree(p.harmonics, [&](auto degree) {
+    const ShBasis<V> basis = sh_basis(direction, degree);
+    ShBasis<V> grad_basis = {};
+    for (int channel = 0; channel < 3; channel++) {
+      const V sum = harmonic_sum(p, in, basis, degree, channel, first);
+      const V grad = select(sh_colour(sum) > V(T(0)), grad_colors.get(channel, first), V(T(0)));
+      grads.delta_colors.add(channel, first, visible, grad * basis.value[0]);
+      for (int s = 0; s < harmonics_of(degree); s++) {
+        if (s > 0) grad_basis.value[s] += grad * in.harmonics.get(3 * s + channel, first);
+        grads.harmonics.add(3 * s + channel, first, visible, grad * basis.value[s]);
+      }
+    }
+    grad_view = normalize_backward(view, sh_basis_backward(direction, degree, grad_basis));
+  });
+  if (!p.binding) return grad_view;
+  const Quat<V> rotation = get_quat(in.frames, first);
+  add_quat(grads.sh_rotations, first, visible,
+           rotation_matrix_backward(rotation, outer(mean - camera.position, grad_view)));
+  return multiply(rotation_matrix(rotation), grad_view);
+}
+
+template <class T>
+EMOGS_HD void add_camera(BlockColumns<T, kCameraSums>& to, int first, LaneMask<T> mask, const CameraGrad<Lanes<T>>& g) {
+  add_vec3(to, first, mask, g.linear.row0), add_vec3(to, first, mask, g.linear.row1, 3);
+  add_vec3(to, first, mask, g.linear.row2, 6), add_vec3(to, first, mask, g.translation, 9);
+  add_vec3(to, first, mask, g.position, 12);
+  to.add(15, first, mask, g.fx), to.add(16, first, mask, g.fy);
+  to.add(17, first, mask, g.cx), to.add(18, first, mask, g.cy);
+}
+
+/// Back through one image: adds to the gradients of the block and, unless they are null, to the camera's sums.
+template <class T>
+void image_backward(const ProjectBackward<T>& p, const BlockInputs<T>& in, const WorldBlock<T>& world, Block block,
+                    const Camera<Lanes<T>>& camera, int64_t image, BlockGrads<T>& grads, T* camera_sums) {
+  using V = Lanes<T>;
+  const SplatSettings<V> settings = splat_settings(p);
+  const int64_t at = image * p.count + block.begin;
+  BlockColumns<T, kSplatSize> splats, grad_splats;
+  BlockColumns<T, 3> grad_colors, grad_normals;
+  BlockColumns<T, kCameraSums> camera_parts = {};
+  splats.read(p.splats + kSplatSize * at, block.size);
+  grad_splats.read(p.grad_splats + kSplatSize * at, block.size);
+  if (p.harmonics) grad_colors.read(p.grad_splat_colors + 3 * at, block.size);
+  if (p.grad_splat_normals) grad_normals.read(p.grad_splat_normals + 3 * at, block.size);
+  const auto splat_at = [](const BlockColumns<T, kSplatSize>& from, int i) {
+    return Splat<V>{from.get(0, i), from.get(1, i), from.get(2, i), from.get(3, i),
+                    from.get(4, i), from.get(5, i), from.get(6, i), from.get(7, i)};
+  };
+  for (int first = 0; first < kBlockSize; first += V::count) {
+    const Splat<V> splat = splat_at(splats, first);
+    const auto visible = splat.reach_y != V(T(0));
+    if (!any(visible)) continue;
+    const Vec3<V> mean = get_vec3(world.means, first);
+    SplatGrad<V> back =
+        make_splat_backward(camera, mean, get_mat3(world.shapes, first), splat, splat_at(grad_splats, first), settings);
+    if (p.harmonics) {
+      const Vec3<V> grad_view = sh_color_backward(p, in, camera, mean, grad_colors, visible, first, grads);
+      back.mean = back.mean + grad_view;
+      back.camera.position = -grad_view;
+    }
+    if (p.grad_splat_normals)
+      add_vec3(grads.normals, first, visible,
+               facing(camera, mean, get_vec3(world.normals, first), get_vec3(grad_normals, first)));
+    grads.seen.add(0, first, visible, V(T(1)));
+    add_vec3(grads.means, first, visible, back.mean);
+    add_mat3(grads.shapes, first, visible, back.shape);
+    grads.opacities.add(0, first, visible, back.opacity);
+    if (camera_sums) add_camera(camera_parts, first, visible, back.camera);
+  }
+  if (camera_sums)
+    for (int j = 0; j < kCameraSums; j++)
+      camera_sums[j] += row_sums<T, 1>(kBlockSize, [&](int64_t i, auto lanes, Terms<V, 1>& sums) {
+                          sums.values[0] += load(camera_parts.at[j] + i, lanes);
+                        }).values[0];
+}
+
+/// Gradients of a block's stored Gaussians, summed deltas and frames, ready to be added to records.
+template <class T>
+struct StoredGrads {
+  BlockColumns<T, 3> means, scales, delta_means, delta_rotations, delta_log_scales;
+  BlockColumns<T, 4> quats;
+  BlockColumns<T, 1> opacities, delta_logit_opacities;
+  BlockColumns<T, 8> frames;
+};
+
+/// Back through shape, rig and modulation.
+template <class T>
+void pose_backward(const ProjectBackward<T>& p, const BlockInputs<T>& in, const BlockGrads<T>& grads,
+                   StoredGrads<T>& to) {
+  using V = Lanes<T>;
+  for (int first = 0; first < kBlockSize; first += V::count) {
+    const auto seen = grads.seen.get(0, first) > V(T(0));
+    const Posed<V> g = pose(p, in, first);
+    const ShapeGrad<V> shape = shape_matrix_backward(g.world.quat, g.world.scale, get_mat3(grads.shapes, first));
+    Gaussian<V> grad = {get_vec3(grads.means, first), shape.quat, shape.scale, grads.opacities.get(0, first)};
+    if (p.grad_splat_normals)
+      grad.quat = grad.quat + disc_normal_backward(g.world.quat, g.world.scale, get_vec3(grads.normals, first));
+    if (p.binding) {
+      const ApplyFrameGrad<V> back = apply_frame_backward(get_frame(in, first), g.modulated, grad);
+      grad = back.gaussian;
+      add_quat(to.frames, first, seen, back.frame.rotation + get_quat(grads.sh_rotations, first));
+      add_vec3(to.frames, first, seen, back.frame.translation, 4);
+      to.frames.add(7, first, seen, back.frame.scale);
+    }
+    if (p.emotion) {
+      const ModulateGrad<V> back = modulate_backward(g.stored, get_delta(in, first), grad);
+      grad = back.gaussian;
+      add_vec3(to.delta_means, first, seen, back.delta.mean);
+      add_vec3(to.delta_rotations, first, seen, back.delta.rotation);
+      add_vec3(to.delta_log_scales, first, seen, back.delta.log_scale);
+      to.delta_logit_opacities.add(0, first, seen, back.delta.logit_opacity);
+    }
+    add_vec3(to.means, first, seen, grad.mean);
+    add_quat(to.quats, first, seen, grad.quat);
+    add_vec3(to.scales, first, seen, grad.scale);
+    to.opacities.add(0, first, seen, grad.opacity);
+  }
+}
+
+/// Where the gradients that an emotion's sums give go: the sums of one slice and the rows of one field of the basis.
+template <class T>
+struct BasisGrad {
+  const MaybeHalf<T>& basis;
+  T* grad_basis;  // or null
+  int64_t width;
+};
+
+/// Adds e_k grad to the basis, and <basis_k, grad> to the emotion sums, over `block` of one field; `grad` has records.
+template <class T>
+void add_components_backward(const ProjectBackward<T>& p, const BasisGrad<T>& to, int64_t row, Block block,
+                             const T* grad, T* emotion_sums) {
+  using V = Lanes<T>;
+  const int64_t values = block.size * to.width;
+  const auto product = [&](const auto* basis) {
+    const auto add = [&](int64_t j, auto lanes, Terms<V, 1>& sums) {
+      sums.values[0] = multiply_add(load_basis<T>(basis + j, lanes), load(grad + j, lanes), sums.values[0]);
+    };
+    return row_sums<T, 1>(values, add).values[0];
+  };
+  for (int64_t k = 0; to.basis && k < p.components; k++) {
+    const int64_t at = (k * p.count + block.begin) * to.width;
+    const T weight = p.emotion[row * p.components + k];
+    if (to.grad_basis && weight != T(0))
+      for_each_register<T>(values, [&](int64_t j, auto lanes) {
+        T* sum = to.grad_basis + at + j;
+        store(multiply_add(V(weight), load(grad + j, lanes), load(sum, lanes)), sum, lanes);
+      });
+    if (emotion_sums) emotion_sums[k] += to.basis.half ? product(to.basis.half + at) : product(to.basis.full + at);
+  }
+}
+
+/// Adds the gradients of a block to those of the call.
+template <class T>
+void add_stored(const ProjectBackward<T>& p, Rows rows, int64_t element, Block block, const StoredGrads<T>& from,
+                const BlockGrads<T>& grads, T* emotion_sums) {
+  const int64_t at = rows.gaussian * p.count + block.begin;
+  if (p.grad_means) from.means.add_to(p.grad_means + 3 * at, block.size);
+  if (p.grad_quats) from.quats.add_to(p.grad_quats + 4 * at, block.size);
+  if (p.grad_scales) from.scales.add_to(p.grad_scales + 3 * at, block.size);
+  if (p.grad_opacities) from.opacities.add_to(p.grad_opacities + at, block.size);
+  if (p.grad_colors && p.harmonics)
+    with_degree(p.harmonics, [&](auto degree) {
+      grads.harmonics.template add_to<3 * harmonics_of(degree)>(p.grad_colors + 3 * p.harmonics * at, block.size);
+    });
+  if (p.frame_parts) from.frames.add_to(p.frame_parts + 8 * (element * p.count + block.begin), block.size);
+  if (!p.emotion) return;
+  const auto pull = [&](const MaybeHalf<T>& basis, T* grad_basis, const auto& columns) {
+    constexpr int width = sizeof(columns.at) / sizeof(columns.at[0]);
+    T records[width * kBlockSize] = {};
+    columns.add_to(records, kBlockSize);
+    add_components_backward(p, {basis, grad_basis, width}, rows.emotion, block, records, emotion_sums);
+  };
+  pull(p.basis_means, p.grad_basis_means, from.delta_means);
+  pull(p.basis_rotations, p.grad_basis_rotations, from.delta_rotations);
+  pull(p.basis_log_scales, p.grad_basis_log_scales, from.delta_log_scales);
+  pull(p.basis_logit_opacities, p.grad_basis_logit_opacities, from.delta_logit_opacities);
+  if (p.harmonics) pull(p.basis_colors, p.grad_basis_colors, grads.delta_colors);
+}
+
+/// Gradient of plain colours in one image, over each run of Gaussians that are visible there.
+template <class T>
+void plain_colors_backward(const ProjectBackward<T>& p, Rows rows, Block block, int64_t image, T* emotion_sums) {
+  const auto visible = [&](int i) { return p.splats[kSplatSize * (image * p.count + block.begin + i) + 7] != T(0); };
+  for (int begin = 0, end; begin < block.size; begin = end + 1) {
+    for (end = begin; end < block.size && visible(end); end++) continue;
+    const Block run = {block.begin + begin, end - begin};
+    const T* grad = p.grad_splat_colors + (image * p.count + run.begin) * p.channels;
+    if (p.grad_colors) {
+      T* stored = p.grad_colors + (rows.gaussian * p.count + run.begin) * p.channels;
+      for (int64_t j = 0; j < run.size * p.channels; j++) stored[j] += grad[j];
+    }
+    if (p.emotion)
+      add_components_backward(p, {p.basis_colors, p.grad_basis_colors, p.channels}, rows.emotion, run, grad,
+                              emotion_sums);
+  }
+}
+
+template <class T>
+void project_block_backward(const ProjectBackward<T>& p, int64_t slice, int64_t element, Block block,
+                            BlockInputs<T>& in) {
+  const Rows rows = rows_of(p, element);
+  T* emotion_sums = p.emotion_sums ? p.emotion_sums + (slice * p.batch + element) * p.components : nullptr;
+  WorldBlock<T> world;
+  read_inputs(p, rows, block, in);
+  pose_block(p, in, p.grad_splat_normals, world);
+  BlockGrads<T> grads = zero_grads<T>(p.harmonics);
+  for (int64_t c = 0; c < p.cameras; c++) {
+    const int64_t image = element * p.cameras + c;
+    T* camera_sums =
+        p.camera_sums ? p.camera_sums + kCameraSums * ((slice * p.batch + element) * p.cameras + c) : nullptr;
+    image_backward(p, in, world, block, broadcast(camera_at(p, rows.camera, c)), image, grads, camera_sums);
+    if (!p.harmonics) plain_colors_backward(p, rows, block, image, emotion_sums);
+  }
+  StoredGrads<T> stored = {};
+  pose_backward(p, in, grads, stored);
+  add_stored(p, rows, element, block, stored, grads, emotion_sums);
+}
+
+template <class T>
+Vec3<T> load_vec3(const T* from) {
+  return {from[0], from[1], from[2]};
 }
 
 /// Adds the slices' sums, in order, into the gradients of cameras and emotion.
@@ -258,7 +346,8 @@ void project_gaussians_backward(const ProjectBackward<T>& p) {
     for (int64_t b = slice * blocks / p.slices; b < (slice + 1) * blocks / p.slices; b++) {
       const int64_t begin = b * kBlockSize;
       const Block block = {begin, int(minimum(p.count - begin, int64_t(kBlockSize)))};
-      for (int64_t element = 0; element < p.batch; element++) project_block_backward(p, slice, element, block);
+      BlockInputs<T> in;
+      for (int64_t element = 0; element < p.batch; element++) project_block_backward(p, slice, element, block, in);
     }
   add_slices(p);
   if (p.frame_parts) add_faces(p);

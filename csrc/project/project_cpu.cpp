@@ -1,75 +1,25 @@
 // Projection on the CPU, parallel over blocks of Gaussians, each a few registers of them. A Gaussian's results do not
 // depend on where in a register it lies, nor on threads.
 #include "common/threads.h"
-#include "project/block_lanes.h"
+#include "project/block.h"
 
 namespace emogs {
 namespace EMOGS_ISA {
 namespace {
 
+/// Harmonics of a register of Gaussians in the direction of one camera; not finite where they are not.
 template <class T>
-SplatSettings<Lanes<T>> splat_settings(const ProjectForward<T>& p) {
-  using V = Lanes<T>;
-  return {V(T(p.alpha_cut)), V(T(p.blur)), V(T(p.near)), V(T(p.far)), V(T(p.radius_clip)), p.antialiased};
-}
-
-/// What cameras see of a block, in the world.
-template <class T>
-struct WorldBlock {
-  BlockColumns<T, 3> means;
-  BlockColumns<T, 9> shapes;
-  BlockColumns<T, 1> opacities;
-  BlockColumns<T, 3> normals;  // if asked for
-  BlockColumns<T, 1> finite;   // 1 or 0
-};
-
-template <class T>
-EMOGS_HD void pose_block(const ProjectForward<T>& p, const BlockInputs<T>& in, WorldBlock<T>& world) {
-  using V = Lanes<T>;
-  for (int first = 0; first < kBlockSize; first += V::count) {
-    const Gaussian<V> g = pose(p, in, first).world;
-    const Mat3<V> shape = shape_matrix(g.quat, g.scale);
-    set_vec3(world.means, first, g.mean);
-    set_vec3(world.shapes, first, shape.row0);
-    set_vec3(world.shapes, first, shape.row1, 3);
-    set_vec3(world.shapes, first, shape.row2, 6);
-    world.opacities.set(0, first, g.opacity);
-    if (p.splat_normals) set_vec3(world.normals, first, disc_normal(g.quat, g.scale));
-    world.finite.set(0, first, select(is_finite(g), V(T(1)), V(T(0))));
-  }
-}
-
-/// Harmonics of a register of Gaussians in the direction of one camera. The emotion changes the first coefficient.
-template <int kDegree, class T>
 EMOGS_HD Vec3<Lanes<T>> sh_color(const ProjectForward<T>& p, const BlockInputs<T>& in, Vec3<Lanes<T>> view, int first) {
   using V = Lanes<T>;
-  const ShBasis<V> basis = sh_basis(normalize(view), kDegree);
   V color[3];
-  for (int channel = 0; channel < 3; channel++) {
-    V coefficient = in.harmonics.get(channel, first);
-    if (p.emotion) coefficient = coefficient + in.delta_colors.get(channel, first);
-    color[channel] = basis.value[0] * coefficient;
-    for (int s = 1; s < (kDegree + 1) * (kDegree + 1); s++)
-      color[channel] = color[channel] + basis.value[s] * in.harmonics.get(3 * s + channel, first);
-    color[channel] = select(is_finite(color[channel]), sh_colour(color[channel]), color[channel]);
-  }
+  with_degree(p.harmonics, [&](auto degree) {
+    const ShBasis<V> basis = sh_basis(normalize(view), degree);
+    for (int channel = 0; channel < 3; channel++) {
+      const V sum = harmonic_sum(p, in, basis, degree, channel, first);
+      color[channel] = select(is_finite(sum), sh_colour(sum), sum);
+    }
+  });
   return {color[0], color[1], color[2]};
-}
-
-template <class T>
-EMOGS_HD Vec3<Lanes<T>> sh_color(const ProjectForward<T>& p, const BlockInputs<T>& in, Vec3<Lanes<T>> view, int first) {
-  switch (p.harmonics) {
-    case 1:
-      return sh_color<0>(p, in, view, first);
-    case 4:
-      return sh_color<1>(p, in, view, first);
-    case 9:
-      return sh_color<2>(p, in, view, first);
-    case 16:
-      return sh_color<3>(p, in, view, first);
-    default:
-      return sh_color<4>(p, in, view, first);
-  }
 }
 
 template <class T>
@@ -105,8 +55,7 @@ void project_image(const ProjectForward<T>& p, const BlockInputs<T>& in, const W
   int64_t shown = 0, non_finite = 0;
   for (int first = 0; first < kBlockSize; first += V::count) {
     const Vec3<V> mean = get_vec3(world.means, first);
-    const Mat3<V> shape = {get_vec3(world.shapes, first), get_vec3(world.shapes, first, 3),
-                           get_vec3(world.shapes, first, 6)};
+    const Mat3<V> shape = get_mat3(world.shapes, first);
     const SplatResult<V> s = make_splat(camera, mean, shape, world.opacities.get(0, first), settings);
     auto finite = world.finite.get(0, first) > zero && !s.non_finite;
     auto color_finite = colors_finite.get(0, first) > zero;
@@ -158,7 +107,7 @@ void project_block(const ProjectForward<T>& p, Block block) {
   for (int64_t element = 0; element < p.batch; element++) {
     const Rows rows = rows_of(p, element);
     read_inputs(p, rows, block, in);
-    pose_block(p, in, world);
+    pose_block(p, in, p.splat_normals, world);
     for (int i = 0; i < kBlockSize; i++) colors_finite.at[0][i] = T(1);
     for (int64_t c = 0; c < p.cameras; c++) {
       const int64_t image = element * p.cameras + c;

@@ -133,7 +133,7 @@ def make_scene(
         shapes["colors"] = "K N 3" if gaussians.colors is None else f"K N {gaussians.colors.shape[-1]}"
         changes = basis.given()
         for name, value in changes.items():
-            arguments.check(f"basis.{name}", value, shapes[name], dtype)
+            arguments.check(f"basis.{name}", value, shapes[name], (*dtype, torch.float16))
     if rig is not None:
         arguments.check("rig.binding", rig.binding, "N", (torch.int32,))
         arguments.check("rig.frames", rig.frames, "... F 8", dtype)
@@ -222,7 +222,8 @@ def _backward(*args):
     check_fit("grad_records", grad_records.shape, (*splats, SPLAT_SIZE))
     check_fit("grad_colors", grad_colors.shape, (*splats, scene.channels))
     grad_colors, grad_normals = grad_colors.split([scene.colors.shape[-1], 3 * scene.normals], -1)
-    grads = dict(zip(Scene._fields, _empty_gradients(scene, needed, torch.zeros), strict=False))
+    # Gradients of a float16 basis are summed in the Gaussians' type.
+    grads = dict(zip(Scene._fields, _empty_gradients(scene, needed, torch.zeros, scene.means.dtype), strict=False))
     elements, cameras = scene.batch.numel(), scene.images[-1]
     slices = max(1, -(-scene.gaussians // _SLICE))
     cameras_too = grads["viewmats"] is not None or grads["Ks"] is not None
@@ -248,8 +249,10 @@ def _backward(*args):
         face_lists=torch.empty(faces + 1 + scene.gaussians, dtype=torch.int64) if with_frames else None,
         **{f"grad_{name}": grads[name] for name in Scene._fields[:15] if name != "binding"},
     )
-    empty = scene.means.new_empty(0)
-    return [empty.clone() if not n else grads[name] for name, n in zip(Scene._fields, needed, strict=False)]
+    return [
+        scene.means.new_empty(0) if not n else grads[name].to(tensor.dtype)
+        for name, tensor, n in zip(Scene._fields, scene.tensors, needed, strict=False)
+    ]
 
 
 @torch.library.register_fake("emogs::project_gaussians_backward")
@@ -259,10 +262,10 @@ def _backward_fake(*args):
     return [scene.means.new_empty(0) if grad is None else grad for grad in grads]
 
 
-def _empty_gradients(scene: Scene, needed, make) -> list[Tensor | None]:
-    """Of the scene's 15 tensors, in order; None where not needed."""
+def _empty_gradients(scene: Scene, needed, make, dtype: torch.dtype | None = None) -> list[Tensor | None]:
+    """Of the scene's 15 tensors, in order, of their dtypes or all of `dtype`; None where not needed."""
     return [
-        make(tensor.shape, dtype=tensor.dtype, device=tensor.device) if n and tensor is not None else None
+        make(tensor.shape, dtype=dtype or tensor.dtype, device=tensor.device) if n and tensor is not None else None
         for tensor, n in zip(scene.tensors, needed, strict=True)
     ]
 

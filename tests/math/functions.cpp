@@ -2,7 +2,7 @@
 // and on registers.
 #include "math/functions.h"
 
-#include "common/lanes.h"
+#include "common/row.h"
 
 namespace emogs {
 namespace EMOGS_ISA {
@@ -44,9 +44,9 @@ FUNCTIONS(float, float32)
 FUNCTIONS(double, float64)
 
 extern "C" void atan2_lanes(int64_t count, const float* y, const float* x, float* angles) {
-  using V = emogs::EMOGS_ISA::Lanes<float>;
+  using namespace emogs::EMOGS_ISA;
+  using V = Lanes<float>;
   for (int64_t i = 0; i < count; i += V::count) {
-    const V value = emogs::atan2(V::load_unaligned(y + i), V::load_unaligned(x + i));
-    __builtin_memcpy(angles + i, &value, sizeof value);
+    store(emogs::atan2(load(y + i, Whole()), load(x + i, Whole())), angles + i, Whole());
   }
 }
