@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from emogs.ops.checks import Arguments
-from emogs.ops.native import _C, launch
+from emogs.ops.native import _C, launch, routed
 from emogs.ops.project import Splats
 from emogs.ops.settings import RasterSettings
 from emogs.ops.tiles import Tiles, tile_count, tile_shape
@@ -61,7 +61,7 @@ def blend_tiles(
         raise arguments.fail("tiles.shape", str(list(shape)), list(tiles.shape))
     background = expand_background(arguments, background, images, splats.colors)
     check_probe(arguments, probe, splats.records.shape[:-1], splats.records.dtype)
-    colors, alphas, depths, *_ = torch.ops.emogs.blend_tiles(
+    colors, alphas, depths, *_ = _blend_tiles(
         splats.records,
         splats.colors,
         background,
@@ -128,8 +128,7 @@ torch.library.define(
 MEDIAN = 2  # the `depth` argument of the operations is the DepthMode of csrc/blend/blend.h
 
 
-@torch.library.impl("emogs::blend_tiles", "cpu")
-def _forward(records, colors, background, offsets, ids, probe, width, height, settings, depth, save):
+def blend_native(records, colors, background, offsets, ids, probe, width, height, settings, depth, save):
     outputs = _forward_fake(records, colors, background, offsets, ids, probe, width, height, settings, depth, save)
     images, alphas, depths, transmittances, last, medians = outputs
     status = _C.blend_tiles_forward(
@@ -156,7 +155,6 @@ def _forward_fake(records, colors, background, offsets, ids, probe, width, heigh
     return images, alphas, depths, transmittances, last, medians
 
 
-@torch.library.impl("emogs::blend_tiles_backward", "cpu")
 def _backward(
     records,
     colors,
@@ -231,7 +229,7 @@ def _differentiate(ctx, grad_colors, grad_alphas, grad_depths, *_):
     if not ctx.saved:
         raise RuntimeError("blend_tiles: backward needs what forward keeps with save=True")
     *inputs, transmittances, last, medians = ctx.saved_tensors
-    grads = torch.ops.emogs.blend_tiles_backward(
+    grads = blend_tiles_backward(
         *inputs, *ctx.rest, transmittances, last, medians, grad_colors, grad_alphas, grad_depths
     )
     given = [inputs[0], inputs[1], inputs[2], inputs[5]]
@@ -243,8 +241,12 @@ def _refuse_second_derivative(ctx, *grads):
     raise NotImplementedError("blend_tiles: second derivatives are not supported")
 
 
+torch.library.impl("emogs::blend_tiles", "cpu", blend_native)
+torch.library.impl("emogs::blend_tiles_backward", "cpu", _backward)
 torch.library.register_autograd("emogs::blend_tiles", _differentiate, setup_context=_save)
 torch.library.register_autograd("emogs::blend_tiles_backward", _refuse_second_derivative)
+_blend_tiles = routed("blend_tiles", blend_native, _save, _differentiate)
+blend_tiles_backward = routed("blend_tiles_backward", _backward)
 
 
 def _dense(tensor: Tensor | None) -> Tensor | None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from emogs.ops.checks import Arguments
-from emogs.ops.native import _C, launch
+from emogs.ops.native import _C, launch, routed
 from emogs.ops.scene import SCENE_SIZE, SCHEMA, CameraModel, Scene, broadcast_rows, check_fit, check_scene, split_scene
 from emogs.ops.settings import RasterSettings
 
@@ -95,7 +95,7 @@ def project_gaussians(
     tensor([[[32., 32.]]])
     """
     scene = make_scene(Arguments("project_gaussians"), gaussians, cameras, emotion, basis, rig, settings)
-    return Splats(*torch.ops.emogs.project_gaussians(*scene))
+    return Splats(*_project_gaussians(*scene))
 
 
 def make_scene(
@@ -182,8 +182,7 @@ torch.library.define(
 )
 
 
-@torch.library.impl("emogs::project_gaussians", "cpu")
-def _forward(*args):
+def project_native(*args):
     scene = Scene(*args)
     _check(scene)
     splats, empty = (*scene.images, scene.gaussians), scene.means.new_empty
@@ -213,7 +212,6 @@ def _forward_fake(*args):
     return records, colors, *counts
 
 
-@torch.library.impl("emogs::project_gaussians_backward", "cpu")
 def _backward(*args):
     scene, (records, grad_records, grad_colors, needed) = Scene(*args[:SCENE_SIZE]), args[SCENE_SIZE:]
     _check(scene)
@@ -284,7 +282,7 @@ def _differentiate(ctx, grad_records, grad_colors, *_):
 def scene_gradients(ctx, scene, records, grad_records, grad_colors) -> list[Tensor | None]:
     """Gradients of the scene's arguments; those not needed, and of what is no tensor, are None."""
     needed = [bool(n) for n in ctx.needs_input_grad[: len(scene.tensors)]]
-    grads = torch.ops.emogs.project_gaussians_backward(*scene, records, grad_records, grad_colors, needed)
+    grads = _project_gaussians_backward(*scene, records, grad_records, grad_colors, needed)
     return [grad if n else None for grad, n in zip(grads, needed, strict=True)] + [None] * (SCENE_SIZE - len(needed))
 
 
@@ -292,8 +290,12 @@ def _refuse_second_derivative(ctx, *grads):
     raise NotImplementedError("project_gaussians: second derivatives are not supported")
 
 
+torch.library.impl("emogs::project_gaussians", "cpu", project_native)
+torch.library.impl("emogs::project_gaussians_backward", "cpu", _backward)
 torch.library.register_autograd("emogs::project_gaussians", _differentiate, setup_context=_save)
 torch.library.register_autograd("emogs::project_gaussians_backward", _refuse_second_derivative)
+_project_gaussians = routed("project_gaussians", project_native, _save, _differentiate)
+_project_gaussians_backward = routed("project_gaussians_backward", _backward)
 
 
 def _common(scene: Scene) -> dict[str, object]:

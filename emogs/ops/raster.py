@@ -8,10 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from emogs.ops.blend import needs_gradients
-from emogs.ops.project import scene_gradients
+from emogs.ops.blend import blend_native, blend_tiles_backward, needs_gradients
+from emogs.ops.native import routed
+from emogs.ops.project import project_native, scene_gradients
 from emogs.ops.scene import SCENE_SIZE, SCHEMA, Scene, split_scene
 from emogs.ops.settings import RasterSettings
+from emogs.ops.tiles import intersect_native
 
 
 def rasterize_scene(
@@ -21,7 +23,7 @@ def rasterize_scene(
 
     `background` is [..., C, D], `tile_mask` [..., C, TH, TW] and `probe` [..., C, N, 4], all in full.
     """
-    return torch.ops.emogs.rasterize(
+    return _rasterize(
         *scene,
         background,
         tile_mask,
@@ -40,19 +42,28 @@ torch.library.define(
 )
 
 
-def _forward(*args):
-    scene, (background, tile_mask, probe, blending, depth, save) = Scene(*args[:SCENE_SIZE]), args[SCENE_SIZE:]
-    width, height = scene.width, scene.height
-    records, colors, outside, non_finite = torch.ops.emogs.project_gaussians(*scene)
-    offsets, ids = torch.ops.emogs.intersect_tiles(records, width, height, tile_mask)
-    images, alphas, depths, *kept = torch.ops.emogs.blend_tiles(
-        records, colors, background, offsets, ids, probe, width, height, blending, depth, save
-    )
-    return images, alphas, depths, records, colors, outside, non_finite, offsets, ids, *kept
+def _compose(project, intersect, blend):
+    """The operation made of its stages."""
+
+    def forward(*args):
+        scene, (background, tile_mask, probe, blending, depth, save) = Scene(*args[:SCENE_SIZE]), args[SCENE_SIZE:]
+        width, height = scene.width, scene.height
+        records, colors, outside, non_finite = project(*scene)
+        offsets, ids = intersect(records, width, height, tile_mask)
+        images, alphas, depths, *kept = blend(
+            records, colors, background, offsets, ids, probe, width, height, blending, depth, save
+        )
+        return images, alphas, depths, records, colors, outside, non_finite, offsets, ids, *kept
+
+    return forward
 
 
-torch.library.impl("emogs::rasterize", "cpu", _forward)
-torch.library.register_fake("emogs::rasterize", _forward)
+_STAGES = torch.ops.emogs
+_native = _compose(project_native, intersect_native, blend_native)
+torch.library.impl("emogs::rasterize", "cpu", _native)
+torch.library.register_fake(
+    "emogs::rasterize", _compose(_STAGES.project_gaussians, _STAGES.intersect_tiles, _STAGES.blend_tiles)
+)
 
 
 def _save(ctx, inputs, output):
@@ -69,7 +80,7 @@ def _differentiate(ctx, grad_images, grad_alphas, grad_depths, *_):
         raise RuntimeError("rasterize: backward needs what forward keeps with save=True")
     *tensors, records, colors, background, offsets, ids, probe, transmittances, last, medians = ctx.saved_tensors
     scene = Scene(*tensors, *ctx.scene)
-    grad_records, grad_colors, grad_background, grad_probe = torch.ops.emogs.blend_tiles_backward(
+    grad_records, grad_colors, grad_background, grad_probe = blend_tiles_backward(
         records, colors, background, offsets, ids, probe, scene.width, scene.height, ctx.blending, ctx.depth,
         transmittances, last, medians, grad_images, grad_alphas, grad_depths,
     )  # fmt: skip
@@ -79,3 +90,4 @@ def _differentiate(ctx, grad_images, grad_alphas, grad_depths, *_):
 
 
 torch.library.register_autograd("emogs::rasterize", _differentiate, setup_context=_save)
+_rasterize = routed("rasterize", _native, _save, _differentiate)

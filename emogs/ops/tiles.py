@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from emogs.ops.checks import Arguments
-from emogs.ops.native import _C, launch
+from emogs.ops.native import _C, launch, routed
 from emogs.ops.project import Splats
 
 TILE_SIZE = 16
@@ -63,7 +63,7 @@ def intersect_tiles(splats: Splats, width: int, height: int, *, tile_mask: Tenso
     arguments.check_size(width, height)
     shape = tile_shape(splats.records.shape[:-2], width, height)
     tile_mask = expand_tile_mask(arguments, tile_mask, shape)
-    offsets, ids = torch.ops.emogs.intersect_tiles(splats.records.detach(), width, height, tile_mask)
+    offsets, ids = _intersect_tiles(splats.records.detach(), width, height, tile_mask)
     return Tiles(offsets, ids, shape)
 
 
@@ -95,8 +95,7 @@ torch.library.define(
 )
 
 
-@torch.library.impl("emogs::intersect_tiles", "cpu")
-def _forward(records, width, height, tile_mask):
+def intersect_native(records, width, height, tile_mask):
     images, count, tiles = records.shape[:-2].numel(), records.shape[-2], tile_count(width, height)
     where = launch(records)
     threads = where["threads"]
@@ -129,6 +128,10 @@ def _forward(records, width, height, tile_mask):
     ids = torch.empty(pairs, dtype=torch.int32)
     _C.intersect_tiles_fill(**common, ids=ids)
     return offsets, ids
+
+
+torch.library.impl("emogs::intersect_tiles", "cpu", intersect_native)
+_intersect_tiles = routed("intersect_tiles", intersect_native)
 
 
 @torch.library.register_fake("emogs::intersect_tiles")
