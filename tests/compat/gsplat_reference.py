@@ -14,6 +14,22 @@ from emogs import RasterSettings
 
 FIELDS = ("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks")
 
+SCENES = {
+    "plain": {},
+    "harmonics": {"sh_degree": 3},
+    "many channels": {"channels": 40},
+    "camera colours": {"per_camera": True, "background": True},
+    "camera harmonics": {"per_camera": True, "sh_degree": 2},
+    "ortho": {"model": "ortho", "sh_degree": 1},
+    "fisheye": {"model": "fisheye", "per_camera": True},
+    "antialiased": {"antialiased": True, "scale": 0.02},
+    "batch": {"batch": (2,), "background": True},
+    "batches": {"batch": (2, 1), "per_camera": True, "sh_degree": 1},
+}
+
+# gsplat adds 1e-7 to lengths in a fisheye projection, so that it is off by that times the focal length
+TOLERANCE = {"pinhole": 1e-9, "ortho": 1e-9, "fisheye": 1e-4}
+
 
 def gsplat_torch() -> Any:
     return pytest.importorskip("gsplat.cuda._torch_impl", reason="gsplat is not installed")
@@ -110,3 +126,9 @@ def reference_images(a: dict[str, Any], projected: tuple[Tensor, ...] | None = N
         images.append((rgb if mode == "RGB" else z if "RGB" not in mode else torch.cat([rgb, z], -1), alpha))
     shape = (*depths.shape[:-1], height, width)
     return tuple(torch.stack(i).view(*shape, -1) for i in zip(*images, strict=True))
+
+
+def weighted(outputs: tuple[Tensor, ...]) -> Tensor:
+    """A loss that every value of the outputs enters with a random weight of its own."""
+    generator = torch.Generator().manual_seed(0)
+    return sum((o * torch.randn(o.shape, generator=generator, dtype=o.dtype)).sum() for o in outputs)
