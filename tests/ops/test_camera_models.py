@@ -143,6 +143,21 @@ def test_images_and_gradients_equal_the_reference(model, sh_degree):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("model", ["ortho", "fisheye"])
+def test_a_view_without_an_inverse(model):
+    """All depths alike: colours and their gradients need no camera position, harmonics do and are culled."""
+    scene = random_scene(20, size=(40, 30), cameras=1, model=model, spread=0.1)
+    view = torch.eye(4, dtype=torch.float64)
+    view[2, 2:] = torch.tensor([0.0, 2.0])
+    cameras = Cameras(view[None].requires_grad_(), scene.cameras.Ks, 40, 30, model)
+    out = emogs.rasterize(scene.gaussians, cameras, settings=RasterSettings(normals=True))
+    assert out.alphas.max() > 0.5 and out.normals.isfinite().all()
+    (out.colors.sum() + out.depths.sum() + out.normals.sum()).backward()
+    assert cameras.viewmats.grad.isfinite().all() and (cameras.viewmats.grad != 0).any()
+    seen = random_scene(20, size=(40, 30), cameras=1, spread=0.1, sh_degree=1).gaussians
+    assert project_gaussians(seen, cameras).non_finite.item() == 20
+
+
 def test_an_orthographic_image_does_not_depend_on_distance():
     scene = random_scene(30, size=(40, 30), cameras=1, model="ortho", dtype=torch.float64)
     moved = scene.cameras.viewmats.clone()
