@@ -13,20 +13,31 @@ template <class T>
 struct BackwardTile {
   TilePixels<T> pixels;  // of the gradients
   Centres<T> centres;
-  int32_t last[kBlocks];  // of the block's pixels, the largest
-  T* pixel_grads;         // [kTilePixels, stride] the same gradients, for many channels
-  T* weights;             // [kBlocks, kBlockPixels] of one splat, for many channels
-  T* sums;                // [row_width, kBlockPixels] of one splat
+  T last[kBlocks] __attribute__((aligned(64)));  // of the block's pixels, the largest
+  T* pixel_grads;                                // [kTilePixels, stride] the same gradients, for many channels
+  T* weights;                                    // [kBlocks, kBlockPixels] of one splat, for many channels
+  T* sums;                                       // [row_width, kBlockPixels] of one splat
 };
 
-/// The sum of the lanes of a block, in an order that does not depend on the register width.
+/// Sums over the lanes of each of `rows`, rounded up to fours, in an order that does not depend on the register width:
+/// halves are added until one number is left.
 template <class T>
-EMOGS_HD T sum_lanes(const T* lanes) {
-  T sums[kBlockPixels / 2];
-  for (int i = 0; i < kBlockPixels / 2; i++) sums[i] = lanes[i] + lanes[i + kBlockPixels / 2];
-  for (int width = kBlockPixels / 4; width > 0; width /= 2)
-    for (int i = 0; i < width; i++) sums[i] += sums[i + width];
-  return sums[0];
+EMOGS_HD void sum_lanes(const T* lanes, int rows, T* sums) {
+  typedef T Four __attribute__((vector_size(4 * sizeof(T))));
+  typedef T Unaligned __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias));
+  typedef decltype(Four{} < Four{}) Order;
+  static_assert(kBlockPixels == 16, "halved twice to four");
+  for (int row = 0; row < rows; row += 4) {
+    Four four[4];
+    for (int k = 0; k < 4; k++) {
+      const Four* from = reinterpret_cast<const Four*>(lanes + (row + k) * kBlockPixels);
+      four[k] = (from[0] + from[2]) + (from[1] + from[3]);
+    }
+    const Order low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, first = {0, 1, 4, 5}, second = {2, 3, 6, 7};
+    const Four a = __builtin_shuffle(four[0], four[1], low) + __builtin_shuffle(four[0], four[1], high);
+    const Four b = __builtin_shuffle(four[2], four[3], low) + __builtin_shuffle(four[2], four[3], high);
+    *reinterpret_cast<Unaligned*>(sums + row) = __builtin_shuffle(a, b, first) + __builtin_shuffle(a, b, second);
+  }
 }
 
 /// Loads the gradients of a block's pixels; notes the last pair that matters to one.
@@ -38,7 +49,7 @@ void read_block(const BlendBackward<T>& p, const Tile& tile, BackwardTile<T>& t,
   T* planes = t.pixels.transmittance(block);
   for (int i = 0; i < (kStatePlanes + t.pixels.channels) * kBlockPixels; i++) planes[i] = T(0);
   for (int lane = 0; lane < kBlockPixels; lane++) t.pixels.transmittance(block)[lane] = T(1);
-  t.last[block] = 0;
+  int32_t last = 0;
   for (int row = 0; row < place.height; row++)
     for (int column = 0; column < place.width; column++) {
       const int lane = row * kBlockSize + column;
@@ -56,8 +67,9 @@ void read_block(const BlendBackward<T>& p, const Tile& tile, BackwardTile<T>& t,
       t.pixels.transmittance(block)[lane] = transmittance;
       t.pixels.last(block)[lane] = T(p.last[pixel]);
       t.pixels.behind(block)[lane] = transmittance * (dot - (p.grad_alphas ? p.grad_alphas[pixel] : T(0)));
-      t.last[block] = maximum(t.last[block], p.last[pixel]);
+      last = maximum(last, p.last[pixel]);
     }
+  t.last[block] = T(last);
   if (!kChannels)
     for (int c = 0; c < stride; c++)
       for (int lane = 0; lane < kBlockPixels; lane++)
@@ -163,6 +175,15 @@ EMOGS_HD void sum_channels(const BackwardTile<T>& t, uint32_t blocks, int stride
   }
 }
 
+/// The blocks to some pixel of which the pair at a position matters.
+template <class T>
+EMOGS_HD uint32_t blocks_that_last(const BackwardTile<T>& t, T position) {
+  using V = Lanes<T>;
+  uint32_t blocks = 0;
+  for (int i = 0; i < kBlocks; i += V::count) blocks |= uint32_t(bits(V(position) <= V::load(t.last + i))) << i;
+  return blocks;
+}
+
 /// Adds the gradients of median depths to the pairs that they come from, the last columns of their rows.
 template <class T>
 void add_median_grads(const BlendBackward<T>& p, const Tile& tile, T* rows, int64_t width) {
@@ -197,7 +218,7 @@ bool blend_tile_backward(const BlendBackward<T>& p, int64_t index, const BlendSe
   int32_t longest = 0;
   for (int block = 0; block < kBlocks; block++) {
     read_block<kChannels>(p, tile, t, block, stride);
-    longest = maximum(longest, t.last[block]);
+    longest = maximum(longest, int32_t(t.last[block]));
   }
   if (p.tile_backgrounds) sum_tile_background(p, tile, t);
   longest = int32_t(minimum(int64_t(longest), tile.end - tile.begin));
@@ -208,16 +229,14 @@ bool blend_tile_backward(const BlendBackward<T>& p, int64_t index, const BlendSe
   for (int64_t end = longest; end > 0; end = (end - 1) / kBatchSize * kBatchSize) {
     const int64_t begin = (end - 1) / kBatchSize * kBatchSize;
     if (!stage_batch(p, tile, tile.begin + begin, tile.begin + end, batch, settings)) return false;
-    uint32_t lasting = 0;  // blocks to which the batch matters
-    for (int block = 0; block < kBlocks; block++) lasting |= uint32_t(t.last[block] > begin) << block;
     for (int64_t position = end - 1; position >= begin; position--) {
       const int slot = int(position - begin);
-      if (slot % 2 == 0) prefetch_pairs(p, tile, tile.begin + begin - kBatchSize + slot);
-      const uint32_t blocks = uint32_t(batch.blocks[slot]) & lasting;
+      prefetch_pair(p, tile, tile.begin + position - kBatchSize);
+      const uint32_t blocks = uint32_t(batch.blocks[slot]) & blocks_that_last(t, batch.position[slot]);
       blend_splat_backward<kChannels, kMagnitudes>(batch, slot, blocks, splats[p.ids[tile.begin + position]], t,
                                                    settings);
       T* row = rows + position * width;
-      for (int k = 0; k < lane_sums; k++) row[k] = sum_lanes(t.sums + k * kBlockPixels);
+      sum_lanes(t.sums, lane_sums, row);
       if (!kChannels) {
         T* sums = t.sums + lane_sums * kBlockPixels;
         sum_channels(t, blocks, stride, sums);

@@ -8,6 +8,7 @@ namespace EMOGS_ISA {
 namespace {
 
 constexpr int kTileGrain = 4;      // tiles that are worth a thread of their own
+constexpr int kAhead = 16;         // pairs whose gradients are asked for in advance
 constexpr int kSplatGrain = 4096;  // splats, where their rows are added
 
 template <int kChannels, Note kNote, class T>
@@ -40,7 +41,9 @@ void add_rows(const BlendBackward<T>& p, int64_t begin, int64_t end, int64_t wid
       const int64_t at = p.tile_offsets[tile], splats = tile / tiles * p.count;
       const T* row = p.pair_sums + (at - p.tile_offsets[begin]) * width;
       for (int32_t pair = 0; pair < p.tile_pairs[tile]; pair++, row += width) {
-        const int64_t id = p.ids[at + pair];
+        const int64_t id = p.ids[at + pair], ahead = minimum(at + pair + kAhead, p.pairs - 1);
+        __builtin_prefetch(p.grad_splats + (splats + p.ids[ahead]) * kSplatSize, 1);
+        __builtin_prefetch(p.grad_colors + (splats + p.ids[ahead]) * p.channels, 1);
         if (uint64_t(id - first) >= uint64_t(count)) continue;
         T* splat = p.grad_splats + (splats + id) * kSplatSize;
         for (int k = 0; k < kMoments; k++) splat[k] += row[k];

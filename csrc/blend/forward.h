@@ -145,6 +145,8 @@ void write_tile(const BlendForward<T>& p, const Tile& tile, const TilePixels<T>&
   }
 }
 
+constexpr int kPrefetched = kBatchSize / kBlocks;  // splats of the next batch, at every block of this one
+
 /// Returns whether the tile's indices exist.
 template <int kChannels, Note kNote, class T>
 bool blend_tile(const BlendForward<T>& p, int64_t index, const BlendSettings<T>& settings) {
@@ -165,7 +167,7 @@ bool blend_tile(const BlendForward<T>& p, int64_t index, const BlendSettings<T>&
     if (!stage_batch(p, tile, begin, minimum(begin + kBatchSize, tile.end), batch, settings)) return false;
     for (uint32_t left = open; left; left &= left - 1) {
       const int block = __builtin_ctz(left);
-      prefetch_pairs(p, tile, begin + kBatchSize + block * kPrefetchedPairs);
+      for (int i = 0; i < kPrefetched; i++) prefetch_pair(p, tile, begin + kBatchSize + block * kPrefetched + i);
       const uint64_t splats = batch.touching[block];
       if (splats && !blend_block<kChannels, kNote>(batch, splats, centres, pixels, block, settings, weights))
         open &= ~(uint32_t(1) << block);

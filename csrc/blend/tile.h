@@ -205,17 +205,13 @@ bool stage_batch(const BlendForward<T>& p, const Tile& tile, int64_t begin, int6
   return true;
 }
 
-constexpr int kPrefetchedPairs = kBatchSize / kBlocks;  // at a time: more of them would queue up
-
-/// Asks for the splats of a few pairs, if they exist.
+/// Asks for the splat of a pair, if there is one. Many at once would queue up.
 template <class T>
-EMOGS_HD void prefetch_pairs(const BlendForward<T>& p, const Tile& tile, int64_t begin) {
-  const T* splats = p.splats + tile.image * p.count * kSplatSize;
-  const T* colors = p.colors + tile.image * p.count * p.channels;
-  for (int64_t pair = maximum(begin, int64_t(0)); pair < minimum(begin + kPrefetchedPairs, p.pairs); pair++) {
-    __builtin_prefetch(splats + p.ids[pair] * kSplatSize);
-    __builtin_prefetch(colors + p.ids[pair] * p.channels);
-  }
+EMOGS_HD void prefetch_pair(const BlendForward<T>& p, const Tile& tile, int64_t pair) {
+  if (uint64_t(pair) >= uint64_t(p.pairs)) return;
+  const int64_t splat = tile.image * p.count + p.ids[pair];
+  __builtin_prefetch(p.splats + splat * kSplatSize);
+  __builtin_prefetch(p.colors + splat * p.channels);
 }
 
 }  // namespace EMOGS_ISA
