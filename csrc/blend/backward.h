@@ -7,6 +7,7 @@
 
 namespace emogs {
 namespace EMOGS_ISA {
+namespace {
 
 /// A tile during backward.
 template <class T>
@@ -206,7 +207,7 @@ bool blend_tile_backward(const BlendBackward<T>& p, int64_t index, const BlendSe
   T* scratch = p.scratch + thread_index() * blend_tiles_scratch(p.channels);
   const int stride = int(padded_channels(p.channels));
   const int channels = kChannels ? kChannels : (int(p.channels) + p.blends_depth() + 3) / 4 * 4;
-  Batch<T> batch;
+  Batch<T> batch = {};
   batch.channels = scratch + kTilePixels * (kStatePlanes + 2 * stride);
   batch.stride = stride;
   if (!kChannels)
@@ -249,5 +250,6 @@ bool blend_tile_backward(const BlendBackward<T>& p, int64_t index, const BlendSe
   return true;
 }
 
+}  // namespace
 }  // namespace EMOGS_ISA
 }  // namespace emogs

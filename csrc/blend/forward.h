@@ -6,6 +6,7 @@
 
 namespace emogs {
 namespace EMOGS_ISA {
+namespace {
 
 /// What forward notes for each pixel beside colour and transmittance.
 enum class Note { nothing, last, median };  // median notes the last, too
@@ -155,7 +156,7 @@ bool blend_tile(const BlendForward<T>& p, int64_t index, const BlendSettings<T>&
   const int padded = int(padded_channels(p.channels));
   const int channels = kChannels ? kChannels : (int(p.channels) + p.blends_depth() + 3) / 4 * 4;
   const TilePixels<T> pixels = {channels, scratch};
-  Batch<T> batch;
+  Batch<T> batch = {};
   batch.channels = scratch + kTilePixels * (kStatePlanes + padded);
   batch.stride = padded;
   T* weights = batch.channels + kBatchSize * padded;
@@ -177,5 +178,6 @@ bool blend_tile(const BlendForward<T>& p, int64_t index, const BlendSettings<T>&
   return true;
 }
 
+}  // namespace
 }  // namespace EMOGS_ISA
 }  // namespace emogs

@@ -11,6 +11,7 @@
 
 namespace emogs {
 namespace EMOGS_ISA {
+namespace {
 
 constexpr int kBlockSize = 4;                          // pixels, both ways
 constexpr int kBlockPixels = kBlockSize * kBlockSize;  // lanes
@@ -214,5 +215,6 @@ EMOGS_HD void prefetch_pair(const BlendForward<T>& p, const Tile& tile, int64_t 
   __builtin_prefetch(p.colors + splat * p.channels);
 }
 
+}  // namespace
 }  // namespace EMOGS_ISA
 }  // namespace emogs

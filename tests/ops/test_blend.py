@@ -267,6 +267,38 @@ def test_without_gradients_the_same_images(channels, depth, isa):
         kept[0].sum().backward()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_leaving_out_blocks_changes_nothing(dtype, isa):
+    """A splat visits the 4x4 blocks that it can touch. With a reach far too long it visits all, bitwise alike."""
+    generator = torch.Generator().manual_seed(0)
+    count = 4000
+
+    def uniform(low, high):
+        return low + (high - low) * torch.rand(count, generator=generator, dtype=torch.float64)
+
+    turn, long, thin = uniform(0, 3.2), 10 ** uniform(-0.3, 2), 10 ** uniform(-0.3, 0.5)  # down to 300 times as long
+    axis = torch.stack([turn.cos(), turn.sin()], -1)
+    covariances = long[:, None, None] ** 2 * axis[:, :, None] * axis[:, None] + thin[:, None, None] ** 2 * torch.eye(2)
+    a, b, _, c = torch.linalg.inv(covariances).flatten(1).unbind(-1)
+    opacity = 10 ** uniform(-2.4, 0)
+    reach_y = 1.001 * (2 * (opacity * 255).log().clamp(min=0) * covariances[:, 1, 1]).sqrt()
+    records = torch.stack([uniform(-5, 53), uniform(-5, 53), a, b, c, opacity, uniform(1, 2), reach_y], -1)
+    colors = torch.rand(1, count, 3, generator=generator, dtype=torch.float64).to(dtype)
+    zeros = torch.zeros(1, dtype=torch.int64)
+    splats = Splats(records[None].to(dtype), colors, zeros, zeros)
+    tiles = intersect_tiles(splats, 48, 48)
+
+    def images_and_gradients(reach):
+        records = splats.records.clone()
+        records[..., 7] *= reach
+        inputs = records.requires_grad_(), colors.clone().requires_grad_()
+        image = blend_tiles(Splats(*inputs, zeros, zeros), tiles, 48, 48)[0]
+        return image, *torch.autograd.grad(image.square().sum(), inputs)
+
+    for ours, theirs in zip(images_and_gradients(1), images_and_gradients(1e9), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_waves_of_tiles_change_nothing():
     """Backward bounds its memory by taking tiles in waves of 2^17 pairs. Images in one call cross several waves, image
     by image there is one."""
