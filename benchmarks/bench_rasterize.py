@@ -89,10 +89,7 @@ class View:
 
 def half_of(basis: emogs.EmotionBasis) -> emogs.EmotionBasis:
     """The basis in float16, half the memory."""
-    try:
-        return emogs.EmotionBasis(**{name: value.half() for name, value in basis.given().items()})
-    except TypeError:
-        return basis  # TODO remove once float16 is in
+    return emogs.EmotionBasis(**{name: value.half() for name, value in basis.given().items()})
 
 
 Part = Iterator[tuple[Group, list[Figure]]]

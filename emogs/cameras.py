@@ -59,7 +59,7 @@ class Cameras:
                 "Ks", f"[{', '.join(map(str, self.batch))}, C, 3, 3] like viewmats", list(self.Ks.shape)
             )
         arguments.check_size(self.width, self.height)
-        if self.model not in get_args(CameraModel):
+        if not isinstance(self.model, str) or self.model not in get_args(CameraModel):
             raise arguments.fail("model", " or ".join(map(repr, get_args(CameraModel))), repr(self.model))
 
     @property
@@ -116,6 +116,7 @@ def pinhole(width: int, height: int, field_of_view: float) -> Tensor:
     """
     arguments = Arguments("pinhole")
     arguments.check_size(width, height)
+    arguments.check_number("field_of_view", field_of_view)
     if not 0 < field_of_view < 180:
         raise arguments.fail("field_of_view", "between 0 and 180 degrees", field_of_view)
     return _centred(width, height, 0.5 * height / math.tan(math.radians(field_of_view / 2)))
@@ -133,6 +134,7 @@ def orthographic(width: int, height: int, view_height: float) -> Tensor:
     """
     arguments = Arguments("orthographic")
     arguments.check_size(width, height)
+    arguments.check_number("view_height", view_height)
     if not 0 < view_height < math.inf:
         raise arguments.fail("view_height", "finite and above 0", view_height)
     return _centred(width, height, height / view_height)
@@ -149,6 +151,7 @@ def fisheye(width: int, height: int, field_of_view: float) -> Tensor:
     """
     arguments = Arguments("fisheye")
     arguments.check_size(width, height)
+    arguments.check_number("field_of_view", field_of_view)
     if not 0 < field_of_view <= 360:
         raise arguments.fail("field_of_view", "above 0 and at most 360 degrees", field_of_view)
     return _centred(width, height, height / math.radians(field_of_view))

@@ -412,6 +412,7 @@ def refusals():
         lambda: emogs.rasterize(g, replace(c, viewmats=c.viewmats.float(), Ks=c.Ks.float())),
         "cameras.viewmats must be float64",
     )
+    yield "model type", lambda: replace(c, model=[1]), r"model must be 'pinhole' or 'ortho' or 'fisheye', got \[1\]"
     yield "no basis", lambda: emogs.rasterize(g, c, emotion=e), "basis must be given where emotion is, got None"
     yield (
         "emotion size",
@@ -504,6 +505,9 @@ def test_helpers():
     for field_of_view in (0, 361, float("nan")):
         with pytest.raises(ValueError, match="fisheye: field_of_view must be above 0 and at most 360 degrees, got"):
             fisheye(64, 64, field_of_view)
+    for make in (pinhole, fisheye, orthographic):
+        with pytest.raises(TypeError, match=f"{make.__name__}: [a-z_]+ must be a number, got str"):
+            make(64, 64, "40")
     for helper in (orthographic, fisheye):
         with pytest.raises(ValueError, match="height must be an int"):
             helper(64, 0, 1.0)

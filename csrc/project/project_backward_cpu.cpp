@@ -195,6 +195,7 @@ struct BasisGrad {
 };
 
 /// Adds e_k grad to the basis, and <basis_k, grad> to the emotion sums, over `block` of one field; `grad` has records.
+/// Entries without a gradient are left out of the sums: those of a culled Gaussian may be infinite or NaN.
 template <class T>
 void add_components_backward(const ProjectBackward<T>& p, const BasisGrad<T>& to, int64_t row, Block block,
                              const T* grad, T* emotion_sums) {
@@ -202,7 +203,8 @@ void add_components_backward(const ProjectBackward<T>& p, const BasisGrad<T>& to
   const int64_t values = block.size * to.width;
   const auto product = [&](const auto* basis) {
     const auto add = [&](int64_t j, auto lanes, Terms<V, 1>& sums) {
-      sums.values[0] = multiply_add(load_basis<T>(basis + j, lanes), load(grad + j, lanes), sums.values[0]);
+      const V own = load(grad + j, lanes), zero = V(T(0));
+      sums.values[0] = multiply_add(select(own == zero, zero, load_basis<T>(basis + j, lanes)), own, sums.values[0]);
     };
     return row_sums<T, 1>(values, add).values[0];
   };

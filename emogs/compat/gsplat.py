@@ -167,7 +167,8 @@ def rasterization(
 def _refuse(**given: tuple[object, object]) -> None:
     """Raises for the first argument whose value is not its only supported one."""
     for name, (value, supported) in given.items():
-        if value is not None and value != supported:
+        plain = isinstance(value, (bool, int, float, str))
+        if value is not None and not (plain and value == supported):
             shown = type(value).__name__ if isinstance(value, Tensor) else repr(value)
             raise NotImplementedError(
                 f"rasterization: {name} is not supported by emogs beyond {supported}, got {shown}"
@@ -183,7 +184,7 @@ _CHOICES = {
 
 def _check_choices(arguments: Arguments, **given: object) -> None:
     for name, value in given.items():
-        if value not in _CHOICES[name]:
+        if not isinstance(value, str) or value not in _CHOICES[name]:
             raise arguments.fail(name, " or ".join(map(repr, _CHOICES[name])), repr(value))
 
 

@@ -55,9 +55,14 @@ def blend_tiles(
     arguments.check("splats.colors", splats.colors, "... N D", (splats.records.dtype,))
     arguments.check("tiles.ids", tiles.ids, "M", (torch.int32,))
     images = splats.records.shape[:-2]
+    if splats.colors.shape[:-2] != images:
+        raise arguments.fail(
+            "splats.colors", f"[{', '.join(map(str, images))}, N, D] like splats.records", list(splats.colors.shape)
+        )
     arguments.check("tiles.offsets", tiles.offsets, str(images.numel() * tile_count(width, height) + 1), (torch.int64,))
     shape = tile_shape(images, width, height)
-    if tuple(tiles.shape) != shape:
+    arguments.check_type("tiles.shape", tiles.shape, tuple)
+    if tiles.shape != shape:
         raise arguments.fail("tiles.shape", str(list(shape)), list(tiles.shape))
     background = expand_background(arguments, background, images, splats.colors)
     check_probe(arguments, probe, splats.records.shape[:-1], splats.records.dtype)

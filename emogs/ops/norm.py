@@ -104,7 +104,7 @@ def emotion_norm(
     tensor([1.])
     """
     tensors = (x, scale, shift, weight, bias, residual, gate, region)
-    if kind not in ("layer", "rms"):
+    if not isinstance(kind, str) or kind not in ("layer", "rms"):
         raise Arguments("emotion_norm").fail("kind", '"layer" or "rms"', repr(kind))
     if out is not None or residual_out is not None:
         return _into(tensors, kind == "rms", eps, out, residual_out)
@@ -198,6 +198,7 @@ def _check(x, scale, shift, weight, bias, residual, gate, region, eps):
         arguments.check("region", region, "T" if one_for_all else "B T", (torch.int32,))
         if not by_region:
             raise arguments.fail("region", "None where scale, shift and gate are all [B, C]", list(region.shape))
+    arguments.check_number("eps", eps)
     if not eps >= 0:
         raise arguments.fail("eps", "at least 0", eps)
 

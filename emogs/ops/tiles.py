@@ -61,6 +61,8 @@ def intersect_tiles(splats: Splats, width: int, height: int, *, tile_mask: Tenso
     arguments = Arguments("intersect_tiles")
     arguments.check("splats.records", splats.records, "... N 8")
     arguments.check_size(width, height)
+    if splats.records.is_meta:
+        raise arguments.fail("splats.records", "on a device that holds data", "on meta")
     shape = tile_shape(splats.records.shape[:-2], width, height)
     tile_mask = expand_tile_mask(arguments, tile_mask, shape)
     offsets, ids = _intersect_tiles(splats.records.detach(), width, height, tile_mask)

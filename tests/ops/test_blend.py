@@ -217,6 +217,12 @@ def test_refusals():
         ((splats, tiles, *SIZE), {"probe": torch.zeros(2, 4, 4)}, "probe must be float64, got float32"),
         ((splats, tiles, *SIZE), {"background": background[:2]}, r"background must be \[..., D=3\], got \[2\]"),
         (
+            (dataclasses.replace(splats, colors=splats.colors[:1]), tiles, *SIZE),
+            {},
+            r"splats.colors must be \[2, N, D\] like splats.records, got \[1, 4, 3\]",
+        ),
+        ((splats, dataclasses.replace(tiles, shape=None), *SIZE), {}, "tiles.shape must be tuple, got NoneType"),
+        (
             (splats, tiles, *SIZE),
             {"background": background.expand(5, 3)},
             r"background must be broadcastable to \[2, 3\]",

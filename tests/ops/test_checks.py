@@ -36,3 +36,11 @@ def test_says_what_was_expected_and_what_came(arguments, value, shape, error, me
     with pytest.raises(error) as raised:
         arguments.check("y", value, shape)
     assert str(raised.value) == message
+
+
+@pytest.mark.parametrize("value", [None, "7", [1.0], torch.zeros(2)])
+def test_numbers(arguments, value):
+    arguments.check_number("eps", 1e-6)
+    arguments.check_number("eps", 1)
+    with pytest.raises(TypeError, match=f"paint: eps must be a number, got {type(value).__name__}"):
+        arguments.check_number("eps", value)

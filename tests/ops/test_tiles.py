@@ -241,6 +241,7 @@ def test_operation_is_sound():
     [
         (torch.zeros(2, 3, 7), 8, r"splats.records must be \[..., N=3, 8\], got \[2, 3, 7\]"),
         (torch.zeros(2, 3, 8, dtype=torch.float16), 8, "splats.records must be float32 or float64, got float16"),
+        (torch.zeros(2, 3, 8, device="meta"), 8, "splats.records must be on a device that holds data, got on meta"),
         (torch.zeros(2, 3, 8), 0, "width must be an int from 1 to 16384, got 0"),
     ],
 )
