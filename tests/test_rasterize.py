@@ -424,6 +424,7 @@ def refusals():
     yield "basis class", lambda: emogs.rasterize(g, c, emotion=e, basis=e), "basis must be EmotionBasis, got Tensor"
     yield "rig type", lambda: emogs.rasterize(g, c, rig=(e, e)), "rig must be Rig, got tuple"
     yield "depth type", lambda: RasterSettings(depth=["none"]), "RasterSettings: depth must be 'none' or 'accumulated'"
+    yield "setting switch", lambda: RasterSettings(deterministic=1), "deterministic must be True or False, got 1"
     yield "setting type", lambda: RasterSettings(near="1"), "RasterSettings: near must be a number, got '1'"
     yield "emotion dtype", lambda: emogs.rasterize(g, c, emotion=e.float(), basis=b), "emotion must be float64"
     yield (

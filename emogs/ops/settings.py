@@ -37,6 +37,9 @@ class RasterSettings:
     """Gaussians whose half width and half height on the screen both are at most this are culled, pixels."""
     normals: bool = False
     """Blend normals too: `Rendering.normals`."""
+    deterministic: bool = False
+    """The same bits in every run, gradients included. On the CPU that always holds, for any number of threads; CUDA will
+    need to be asked, because it costs speed there."""
     depth: DepthMode = "accumulated"
     """`Rendering.depths`: sums of weight times depth, those divided by alpha ("expected"), the depth of the splat at
     which the transmittance falls to one half or below ("median"; 0 where it never does), or nothing."""
@@ -45,7 +48,7 @@ class RasterSettings:
         for name in ("alpha_cut", "alpha_ceiling", "transmittance_stop", "blur", "near", "far", "radius_clip"):
             if not isinstance(getattr(self, name), (int, float)):
                 raise TypeError(f"RasterSettings: {name} must be a number, got {getattr(self, name)!r}")
-        for name in ("antialiased", "normals"):
+        for name in ("antialiased", "normals", "deterministic"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"RasterSettings: {name} must be True or False, got {getattr(self, name)!r}")
         ranges = {
