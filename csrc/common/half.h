@@ -92,7 +92,13 @@ EMOGS_HD double load_float(double value) {
   return value;
 }
 EMOGS_HD float load_float(Half value) {
+#if defined(__CUDA_ARCH__)
+  float result;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(value.bits));
+  return result;
+#else
   return float_from_half<float>(uint32_t(value.bits));
+#endif
 }
 EMOGS_HD float load_float(BFloat16 value) {
   return float_from_bfloat16<float>(uint32_t(value.bits));
@@ -105,7 +111,11 @@ EMOGS_HD void store_float(double value, double* to) {
   *to = value;
 }
 EMOGS_HD void store_float(float value, Half* to) {
+#if defined(__CUDA_ARCH__)
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(to->bits) : "f"(value));
+#else
   to->bits = uint16_t(half_from_float<uint32_t>(value));
+#endif
 }
 EMOGS_HD void store_float(float value, BFloat16* to) {
   to->bits = uint16_t(bfloat16_from_float<uint32_t>(value));

@@ -1,10 +1,13 @@
-// Emotion-conditioned normalization on CUDA. Forward: a block a token. Backward: a block a chunk of tokens, one after
-// the other; thread i owns channels i, i + kThreads, ... of the chunk's sums, so no atomics, and a second kernel adds
-// the chunks in order. A token's channels are read from memory once and found in the cache by the later passes.
+// Emotion-conditioned normalization on CUDA: the launchers, and kernels for rows that do not fit into registers or are
+// not aligned (norm_group.cuh has those for all others). Here a block takes a token forward, and a chunk of tokens, one
+// after the other, backward; thread i owns channels i, i + kThreads, ... No atomics: the same bits in every run.
+#include <type_traits>
+
 #include "common/cuda_launch.h"
 #include "common/half.h"
 #include "math/norm.h"
 #include "norm/norm.h"
+#include "norm/norm_group.cuh"
 
 namespace emogs {
 namespace {
@@ -56,21 +59,12 @@ __device__ NormStatistics<float> block_statistics(const Storage* h, int64_t chan
   return norm_statistics(mean, rms ? 0.0f : sums.first, sums.second, channels, eps);
 }
 
-__device__ const float* vector_row(const float* vectors, int64_t rows, int64_t b, int64_t r, int64_t channels) {
-  return vectors + (b * rows + (rows == 1 ? 0 : r)) * channels;
-}
-
-template <class T>
-__device__ int64_t region_of(const EmotionNorm<T>& p, int64_t b, int64_t t) {
-  return p.region ? p.region[(p.region_rows == 1 ? 0 : b) * p.tokens + t] : 0;
-}
-
 template <class T, class Storage>
 __device__ void normalize_row(const EmotionNormForward<T>& p, const Storage* h, int64_t b, int64_t region,
                               typename EmotionNorm<T>::Token* y) {
   const NormStatistics<float> row = block_statistics(h, p.channels, p.rms, static_cast<float>(p.eps));
-  const float* scale = vector_row(p.scale, p.scale_rows, b, region, p.channels);
-  const float* shift = vector_row(p.shift, p.shift_rows, b, region, p.channels);
+  const float* scale = vector_of(p.scale, p.scale_rows, b, region, p.channels);
+  const float* shift = vector_of(p.shift, p.shift_rows, b, region, p.channels);
   for (int64_t c = threadIdx.x; c < p.channels; c += kThreads) {
     const float factor = norm_factor(p.weight ? p.weight[c] : 1.0f, scale[c]);
     const float offset = norm_offset(p.bias ? p.bias[c] : 0.0f, scale[c], shift[c]);
@@ -91,7 +85,7 @@ __global__ void __launch_bounds__(kThreads) emotion_norm_forward_kernel(EmotionN
     return;  // the whole block: the token is the block's
   }
   if (!p.residual) return normalize_row(p, p.x + at, b, region, p.y + at);
-  const float* gate = p.gate ? vector_row(p.gate, p.gate_rows, b, region, p.channels) : nullptr;
+  const float* gate = p.gate ? vector_of(p.gate, p.gate_rows, b, region, p.channels) : nullptr;
   for (int64_t c = threadIdx.x; c < p.channels; c += kThreads)
     store_float(
         norm_residual(load_float(p.x[at + c]), load_float(p.residual[at + c]), gate ? norm_branch(gate[c]) : 1.0f),
@@ -104,8 +98,8 @@ __device__ void backward_token(const EmotionNormBackward<T>& p, int64_t token, i
   const int64_t b = token / p.tokens, channels = p.channels, plane = p.regions * channels;
   const auto* h = p.hidden + token * channels;
   const auto* grad_y = p.grad_y + token * channels;
-  const float* scale = vector_row(p.scale, p.scale_rows, b, region, channels);
-  const float* gate = p.gate ? vector_row(p.gate, p.gate_rows, b, region, channels) : nullptr;
+  const float* scale = vector_of(p.scale, p.scale_rows, b, region, channels);
+  const float* gate = p.gate ? vector_of(p.gate, p.gate_rows, b, region, channels) : nullptr;
   const NormStatistics<float> row = block_statistics(h, channels, p.rms, static_cast<float>(p.eps));
 
   Sums sums = {0, 0};
@@ -157,7 +151,29 @@ __global__ void __launch_bounds__(kThreads) emotion_norm_backward_kernel(Emotion
   }
 }
 
-// A thread a channel: adds the pieces and forms the vectors' gradients (math/norm.h).
+// Adds the chunks of 32 channels of one region, sum by sum, into the first: 8 threads take every 8th chunk of a
+// channel, then the 8 are added in order.
+constexpr int kSumRows = 8;
+
+template <class T>
+__global__ void __launch_bounds__(32 * kSumRows) emotion_norm_sum_chunks_kernel(EmotionNormBackward<T> p) {
+  __shared__ float sums[kSumRows][33];
+  const int64_t terms = p.gate ? 3 : 2, per_chunk = terms * p.regions * p.channels;
+  const int64_t tiles = (p.channels + 31) / 32, c = blockIdx.x % tiles * 32 + threadIdx.x;
+  const int64_t row = blockIdx.x / tiles;  // of B * terms * R
+  float* first =
+      p.partial + row / (terms * p.regions) * p.chunks * per_chunk + row % (terms * p.regions) * p.channels + c;
+  float sum = 0;
+  if (c < p.channels)
+    for (int64_t chunk = threadIdx.y; chunk < p.chunks; chunk += kSumRows) sum += first[chunk * per_chunk];
+  sums[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y > 0 || c >= p.channels) return;
+  for (int other = 1; other < kSumRows; ++other) sum += sums[other][threadIdx.x];
+  *first = sum;
+}
+
+// A thread a channel: forms the vectors' gradients (math/norm.h) from the sums in the first chunks.
 template <class T>
 __global__ void __launch_bounds__(kThreads) emotion_norm_finish_kernel(EmotionNormBackward<T> p) {
   const int64_t c = int64_t(blockIdx.x) * kThreads + threadIdx.x, channels = p.channels;
@@ -171,10 +187,8 @@ __global__ void __launch_bounds__(kThreads) emotion_norm_finish_kernel(EmotionNo
   for (int64_t b = 0; b < p.batch; ++b)
     for (int64_t r = 0; r < p.regions; ++r) {
       float sums[3] = {0, 0, 0};
-      for (int64_t chunk = 0; chunk < p.chunks; ++chunk)
-        for (int64_t k = 0; k < terms; ++k)
-          sums[k] += p.partial[((b * p.chunks + chunk) * terms + k) * plane + r * channels + c];
-      const float factor = norm_factor(1.0f, vector_row(p.scale, p.scale_rows, b, r, channels)[c]);
+      for (int64_t k = 0; k < terms; ++k) sums[k] = p.partial[(b * p.chunks * terms + k) * plane + r * channels + c];
+      const float factor = norm_factor(1.0f, vector_of(p.scale, p.scale_rows, b, r, channels)[c]);
       const float scaled = p.weight ? sums[1] * p.weight[c] : sums[1];
       add(p.grad_scale, p.scale_rows, b, r, p.bias ? scaled + sums[0] * p.bias[c] : scaled);
       add(p.grad_shift, p.shift_rows, b, r, sums[0]);
@@ -186,14 +200,55 @@ __global__ void __launch_bounds__(kThreads) emotion_norm_finish_kernel(EmotionNo
   if (p.grad_bias) p.grad_bias[c] = grad_bias;
 }
 
+template <class T>
+bool is_aligned(const T* pointer) {
+  return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
+}
+
+/// kernel(size) with the smallest group whose registers hold a row, as an integral constant; false if there is none.
+template <class T, class Kernel>
+bool with_group(const EmotionNorm<T>& p, const Kernel& kernel) {
+  if (p.channels % kWidth<T> != 0) return false;
+  if (p.channels <= 8 * kItems)
+    kernel(std::integral_constant<int, 8>());
+  else if (p.channels <= 32 * kItems)
+    kernel(std::integral_constant<int, 32>());
+  else if (p.channels <= 128 * kItems)
+    kernel(std::integral_constant<int, 128>());
+  else if (p.channels <= 512 * kItems)
+    kernel(std::integral_constant<int, 512>());
+  else if (p.channels <= 1024 * kItems)
+    kernel(std::integral_constant<int, 1024>());
+  else
+    return false;
+  return true;
+}
+
+/// Blocks that fill the device: the rest of the tokens come to the same blocks.
+int64_t resident_blocks(const Launch& launch, int threads) {
+  int processors = 0;
+  check_cuda(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, launch.device), "emotion_norm");
+  return int64_t(processors) * (2048 / threads);
+}
+
 }  // namespace
 
 template <class T>
 int64_t emotion_norm_forward_cuda(const EmotionNormForward<T>& p) {
   const DeviceGuard guard(p);
-  const int64_t blocks = p.batch * p.tokens;
-  if (blocks == 0) return -1;
-  emotion_norm_forward_kernel<<<grid_size(blocks, "emotion_norm_forward_kernel"), kThreads, 0, stream_of(p)>>>(p);
+  const int64_t tokens = p.batch * p.tokens;
+  if (tokens == 0 || p.channels == 0) return -1;
+  const bool aligned = is_aligned(p.x) && is_aligned(p.residual) && is_aligned(p.y) && is_aligned(p.residual_out);
+  const bool launched =
+      aligned && with_group(p, [&](auto size) {
+        constexpr int kGroup = decltype(size)::value, kPerBlock = Group<kGroup>::kPerBlock;
+        const int64_t blocks = minimum((tokens + kPerBlock - 1) / kPerBlock, resident_blocks(p, block_of(kGroup)));
+        emotion_norm_forward_group_kernel<T, kGroup><<<unsigned(blocks), block_of(kGroup), 0, stream_of(p)>>>(p);
+      });
+  if (!launched) {
+    const unsigned blocks = grid_size(tokens, "emotion_norm_forward_kernel");
+    emotion_norm_forward_kernel<<<blocks, kThreads, 0, stream_of(p)>>>(p);
+  }
   check_launch("emotion_norm_forward_kernel");
   return -1;
 }
@@ -201,14 +256,29 @@ int64_t emotion_norm_forward_cuda(const EmotionNormForward<T>& p) {
 template <class T>
 int64_t emotion_norm_backward_cuda(const EmotionNormBackward<T>& p) {
   const DeviceGuard guard(p);
-  const int64_t blocks = p.batch * p.chunks;
+  const int64_t chunks = p.batch * p.chunks;
   if (p.channels == 0) return -1;
-  if (blocks > 0) {
-    emotion_norm_backward_kernel<<<grid_size(blocks, "emotion_norm_backward_kernel"), kThreads, 0, stream_of(p)>>>(p);
+  if (chunks > 0) {
+    const bool aligned = is_aligned(p.x) && is_aligned(p.hidden) && is_aligned(p.grad_y) && is_aligned(p.grad_x) &&
+                         is_aligned(p.grad_residual_out) && is_aligned(p.grad_hidden);
+    const bool launched =
+        aligned && with_group(p, [&](auto size) {
+          constexpr int kGroup = decltype(size)::value, kPerBlock = Group<kGroup>::kPerBlock;
+          const unsigned blocks = grid_size((chunks + kPerBlock - 1) / kPerBlock, "emotion_norm_backward_kernel");
+          emotion_norm_backward_group_kernel<T, kGroup><<<blocks, block_of(kGroup), 0, stream_of(p)>>>(p);
+        });
+    if (!launched) {
+      const unsigned blocks = grid_size(chunks, "emotion_norm_backward_kernel");
+      emotion_norm_backward_kernel<<<blocks, kThreads, 0, stream_of(p)>>>(p);
+    }
     check_launch("emotion_norm_backward_kernel");
+    const int64_t tiles = (p.channels + 31) / 32 * p.batch * (p.gate ? 3 : 2) * p.regions;
+    const unsigned blocks = grid_size(tiles, "emotion_norm_sum_chunks_kernel");
+    emotion_norm_sum_chunks_kernel<<<blocks, dim3(32, kSumRows), 0, stream_of(p)>>>(p);
+    check_launch("emotion_norm_sum_chunks_kernel");
   }
-  const unsigned finish_blocks = grid_size((p.channels + kThreads - 1) / kThreads, "emotion_norm_finish_kernel");
-  emotion_norm_finish_kernel<<<finish_blocks, kThreads, 0, stream_of(p)>>>(p);
+  const unsigned blocks = grid_size((p.channels + kThreads - 1) / kThreads, "emotion_norm_finish_kernel");
+  emotion_norm_finish_kernel<<<blocks, kThreads, 0, stream_of(p)>>>(p);
   check_launch("emotion_norm_finish_kernel");
   return -1;
 }

@@ -318,7 +318,7 @@ def _backward(grad_y, grad_residual_out, hidden, x, scale, shift, weight, bias, 
     common, vector = _common(name, token, hidden, scale, shift, weight, bias, gate, region, rms, eps)
     batch, tokens, channels = hidden.shape
     regions = common["regions"]
-    chunks = _chunks(hidden)(tokens, regions)
+    chunks = _chunks(hidden, regions)
     grad_hidden = hidden.new_empty(hidden.shape, dtype=stream)
     grad_x = hidden.new_empty(hidden.shape, dtype=token) if gate is not None or token != stream else None
     vectors = [None if v is None else v.new_empty(v.shape, dtype=vector) for v in (scale, shift, weight, bias, gate)]
@@ -421,14 +421,14 @@ def _storage(x: torch.dtype, residual: torch.dtype | None) -> tuple[str, torch.d
     return f"{_NAMES[token]} with {_NAMES[residual]}", token, residual
 
 
-def _chunks(like: Tensor):
+def _chunks(like: Tensor, regions: int) -> int:
     """Into how many pieces backward cuts the tokens of a sample (EmotionNormBackward::chunks).
 
     Enough for all workers, and few, since each holds its own sums, one for every region. Never derived from the number
     of threads: the bits would follow it.
     """
-    most, least = (512, 1) if like.is_cuda else (64, 8)
-    return lambda tokens, regions: max(1, min(tokens // (least * regions), most))
+    least, most = (32, 1 << 14) if like.is_cuda else (8, 64)  # tokens a piece, pieces
+    return max(1, min(like.shape[1] // (least * regions), most))
 
 
 def _dense(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
