@@ -334,6 +334,16 @@ def test_operation_is_sound():
     torch.library.opcheck(torch.ops.emogs.rasterize, (*plain, None, None, None, settings.blending, 0, True))
 
 
+def test_every_route_to_the_kernels_gives_the_same():
+    """A profiler sends calls through the registered operation, others skip it."""
+    scene = random_scene(50, size=(37, 29))
+    direct = forward_and_backward(scene)
+    with torch.profiler.profile() as profiler:
+        registered = forward_and_backward(scene)
+    assert all(torch.equal(a, b) for a, b in zip(direct, registered, strict=True))
+    assert "emogs::rasterize" in {event.key for event in profiler.key_averages()}
+
+
 def test_compiles():
     scene = random_scene(4, size=(9, 7))
     mask = torch.ones(1, 1, dtype=torch.bool)

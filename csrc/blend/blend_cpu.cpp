@@ -7,16 +7,22 @@ namespace emogs {
 namespace EMOGS_ISA {
 namespace {
 
-constexpr int kTileGrain = 4;      // tiles that are worth a thread of their own
+constexpr int kPairGrain = 512;    // pairs that are worth waking a thread
+constexpr int kTilePairs = 16;     // a tile without any costs as much as so many
 constexpr int kAhead = 16;         // pairs whose gradients are asked for in advance
 constexpr int kSplatGrain = 4096;  // splats, where their rows are added
+
+template <class T>
+int threads_for_tiles(const BlendForward<T>& p, int64_t tiles, int64_t pairs) {
+  return threads_for(p.threads, pairs + kTilePairs * tiles, kPairGrain);
+}
 
 template <int kChannels, Note kNote, class T>
 bool blend_all(const BlendForward<T>& p) {
   const int64_t tiles = tile_total(p);
   const BlendSettings<T> settings = blend_settings(p);
   bool valid = true;
-#pragma omp parallel for num_threads(threads_for(p.threads, tiles, kTileGrain)) schedule(dynamic) reduction(&& : valid)
+#pragma omp parallel for num_threads(threads_for_tiles(p, tiles, p.pairs)) schedule(dynamic) reduction(&& : valid)
   for (int64_t tile = 0; tile < tiles; tile++) valid = blend_tile<kChannels, kNote>(p, tile, settings) && valid;
   return valid;
 }
@@ -95,8 +101,8 @@ bool blend_all_backward(const BlendBackward<T>& p) {
   bool valid = true;
   for (int64_t begin = 0, end = 0; begin < tiles && valid; begin = end) {
     end = wave_end(p.tile_offsets, tiles, begin);
-#pragma omp parallel for num_threads(threads_for(p.threads, end - begin, kTileGrain)) schedule(dynamic) \
-    reduction(&& : valid)
+    const int threads = threads_for_tiles(p, end - begin, p.tile_offsets[end] - p.tile_offsets[begin]);
+#pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(&& : valid)
     for (int64_t tile = begin; tile < end; tile++) {
       T* rows = p.pair_sums + (p.tile_offsets[tile] - p.tile_offsets[begin]) * width;
       valid = blend_tile_backward<kChannels, kMagnitudes>(p, tile, settings, rows, width) && valid;

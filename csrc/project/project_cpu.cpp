@@ -7,6 +7,8 @@ namespace emogs {
 namespace EMOGS_ISA {
 namespace {
 
+constexpr int64_t kSplatGrain = 2048;  // splats that are worth waking a thread
+
 /// Harmonics of a register of Gaussians in the direction of one camera; not finite where they are not.
 template <class T>
 EMOGS_HD Vec3<Lanes<T>> sh_color(const ProjectForward<T>& p, const BlockInputs<T>& in, Vec3<Lanes<T>> view, int first) {
@@ -123,7 +125,8 @@ void project_block(const ProjectForward<T>& p, Block block) {
 template <class T>
 void project_gaussians_forward(const ProjectForward<T>& p) {
   const int64_t blocks = (p.count + kBlockSize - 1) / kBlockSize;
-#pragma omp parallel for num_threads(threads_for(p.threads, blocks, 8)) schedule(dynamic, 4)
+  const int threads = threads_for(p.threads, p.batch * p.cameras * p.count, kSplatGrain);
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 4)
   for (int64_t b = 0; b < blocks; b++) {
     const int64_t begin = b * kBlockSize;
     project_block(p, {begin, int(minimum(p.count - begin, int64_t(kBlockSize)))});

@@ -77,7 +77,7 @@ def routed(
         name: of an operation that is defined.
         native: its implementation.
         save, differentiate: as `torch.library.register_autograd` takes them. What that makes of them looks defaults up
-            in a time quadratic in the number of arguments, 200 us for the 33 of `emogs::rasterize`; this does not.
+            in a time quadratic in the number of arguments, 200 us for the 28 of `emogs::rasterize`; this does not.
             None: where a gradient may be asked for, the registered operation has the last word.
     """
     operation = getattr(torch.ops.emogs, name).default
