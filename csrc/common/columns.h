@@ -14,6 +14,12 @@ struct Columns {
   EMOGS_HD_MEMBER Lanes<T> get(int column, int first) const { return Lanes<T>::load(at[column] + first); }
   EMOGS_HD_MEMBER void set(int column, int first, Lanes<T> value) { value.store(at[column] + first); }
 
+  /// Zeros in the first `columns`.
+  EMOGS_HD_MEMBER void clear(int64_t columns = kWidth) {
+    for (int64_t column = 0; column < columns; column++)
+      for (int i = 0; i < kCount; i += Lanes<T>::count) set(column, i, Lanes<T>(T(0)));
+  }
+
   /// Adds where `mask` is true.
   EMOGS_HD_MEMBER void add(int column, int first, LaneMask<T> mask, Lanes<T> value) {
     set(column, first, get(column, first) + select(mask, value, Lanes<T>(T(0))));

@@ -118,17 +118,36 @@ EMOGS_HD Lanes<T> load_basis(const Stored* from, Counted lanes) {
   }
 }
 
-/// out = from + sum_k e_k basis_k over `values` consecutive scalars, basis_k being k * stride further; `from` may be
-/// null for zeros. Components of weight zero are not read.
+/// out = from + sum_k e_k basis_k over kRegisters registers, basis_k being k * stride further; `from` may be null for
+/// zeros. Components of weight zero are not read. Several registers at once share the weights and hide latencies.
+template <int kRegisters, class T, class Stored, class Counted>
+EMOGS_HD void sum_registers(const T* weights, int64_t components, const Stored* basis, int64_t stride, const T* from,
+                            T* out, Counted lanes) {
+  using V = Lanes<T>;
+  V sum[kRegisters];
+  for (int r = 0; r < kRegisters; r++) sum[r] = from ? load(from + r * V::count, lanes) : V(T(0));
+  for (int64_t k = 0; k < components; k++) {
+    if (weights[k] == T(0)) continue;
+    const V weight = V(weights[k]);
+    const Stored* component = basis + k * stride;
+    for (int r = 0; r < kRegisters; r++)
+      sum[r] = multiply_add(weight, load_basis<T>(component + r * V::count, lanes), sum[r]);
+  }
+  for (int r = 0; r < kRegisters; r++) store(sum[r], out + r * V::count, lanes);
+}
+
+/// The same over `values` consecutive scalars.
 template <class T, class Stored>
 EMOGS_HD void sum_components(const T* weights, int64_t components, const Stored* basis, int64_t stride, const T* from,
                              int64_t values, T* out) {
-  using V = Lanes<T>;
-  for_each_register<T>(values, [&](int64_t j, auto lanes) {
-    V sum = from ? load(from + j, lanes) : V(T(0));
-    for (int64_t k = 0; k < components; k++)
-      if (weights[k] != T(0)) sum = multiply_add(V(weights[k]), load_basis<T>(basis + k * stride + j, lanes), sum);
-    store(sum, out + j, lanes);
+  constexpr int kTogether = 4, step = kTogether * Lanes<T>::count;
+  const int64_t together = values - values % step;
+  const auto begin = [from](int64_t j) { return from ? from + j : from; };
+  for (int64_t j = 0; j < together; j += step)
+    sum_registers<kTogether>(weights, components, basis + j, stride, begin(j), out + j, Whole());
+  for_each_register<T>(values - together, [&](int64_t rest, auto lanes) {
+    const int64_t j = together + rest;
+    sum_registers<1>(weights, components, basis + j, stride, begin(j), out + j, lanes);
   });
 }
 
@@ -150,9 +169,10 @@ EMOGS_HD void sum_components(const ProjectForward<T>& p, const MaybeHalf<T>& bas
 template <int kWidth, class T>
 EMOGS_HD void read_delta(const ProjectForward<T>& p, const MaybeHalf<T>& basis, int64_t row, Block block,
                          BlockColumns<T, kWidth>& to) {
-  T sum[kWidth * kBlockSize] = {};
-  if (basis) sum_components(p, basis, row, block, kWidth, static_cast<const T*>(nullptr), sum);
-  to.read(sum, kBlockSize);
+  if (!basis) return to.clear();
+  T sum[kWidth * kBlockSize];
+  sum_components(p, basis, row, block, kWidth, static_cast<const T*>(nullptr), sum);
+  to.read(sum, block.size);
 }
 
 template <class T>

@@ -24,16 +24,9 @@ struct BlockGrads {
 };
 
 template <class T>
-BlockGrads<T> zero_grads(int64_t harmonics) {
-  BlockGrads<T> grads;
-  const auto clear = [](auto& columns, int64_t count) {
-    for (int64_t column = 0; column < count; column++)
-      for (int i = 0; i < kBlockSize; i++) columns.at[column][i] = T(0);
-  };
-  clear(grads.seen, 1), clear(grads.means, 3), clear(grads.shapes, 9), clear(grads.opacities, 1);
-  clear(grads.normals, 3), clear(grads.sh_rotations, 4), clear(grads.delta_colors, 3),
-      clear(grads.harmonics, 3 * harmonics);
-  return grads;
+EMOGS_HD void clear(BlockGrads<T>& grads, int64_t harmonics) {
+  grads.seen.clear(), grads.means.clear(), grads.shapes.clear(), grads.opacities.clear(), grads.normals.clear();
+  grads.sh_rotations.clear(), grads.delta_colors.clear(), grads.harmonics.clear(3 * harmonics);
 }
 
 /// Where `mask` is true.
@@ -274,7 +267,8 @@ void project_block_backward(const ProjectBackward<T>& p, int64_t slice, int64_t 
   WorldBlock<T> world;
   read_inputs(p, rows, block, in);
   pose_block(p, in, p.grad_splat_normals, world);
-  BlockGrads<T> grads = zero_grads<T>(p.harmonics);
+  BlockGrads<T> grads;
+  clear(grads, p.harmonics);
   for (int64_t c = 0; c < p.cameras; c++) {
     const int64_t image = element * p.cameras + c;
     T* camera_sums =

@@ -25,10 +25,13 @@ EMOGS_HD Vec3<Lanes<T>> sh_color(const ProjectForward<T>& p, const BlockInputs<T
 }
 
 template <class T>
-bool all_finite(const T* values, int64_t count) {
-  T sum = T(0);
-  for (int64_t j = 0; j < count; j++) sum += values[j] - values[j];
-  return sum == T(0);
+EMOGS_HD bool all_finite(const T* values, int64_t count) {
+  Lanes<T> zeros = Lanes<T>(T(0));  // infinity and NaN minus themselves are NaN
+  for_each_register<T>(count, [&](int64_t j, auto lanes) {
+    const Lanes<T> value = load(values + j, lanes);
+    zeros += value - value;
+  });
+  return !any(zeros != Lanes<T>(T(0)));
 }
 
 /// Colours of one block for one camera, stored + sum_k e_k delta_k; marks in `finite` which Gaussians have only finite
@@ -40,7 +43,7 @@ void plain_colors(const ProjectForward<T>& p, Rows rows, Block block, T* out, Bl
   if (p.emotion && p.basis_colors)
     sum_components(p, p.basis_colors, rows.emotion, block, p.channels, stored, out);
   else
-    for (int64_t j = 0; j < values; j++) out[j] = stored[j];
+    memcpy(out, stored, sizeof(T) * values);
   if (!all_finite(out, values))
     for (int i = 0; i < block.size; i++) finite.at[0][i] = all_finite(out + i * p.channels, p.channels) ? T(1) : T(0);
 }
