@@ -27,7 +27,7 @@ template <class T>
 struct IntersectCount : Launch {
   int64_t images, count;  // I, N
   int width, height;
-  int64_t parts;          // S: threads share an image in so many parts; lists do not depend on it
+  int64_t parts;          // S: threads share an image in so many parts; S I <= I + 2 threads bounds part_offsets
   const T* splats;        // [I, N, 8] math/splat.h's Splat
   const bool* tile_mask;  // [I, T] or null: tiles that are false stay empty
   int32_t* visible;       // [I] out: how many splats meet a tile

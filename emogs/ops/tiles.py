@@ -13,7 +13,8 @@ from torch import Tensor
 
 from emogs.ops.checks import Arguments
 from emogs.ops.native import _C, launch, routed
-from emogs.ops.project import Splats
+from emogs.ops.project import SPLAT_SIZE, Splats
+from emogs.ops.scene import check_fit
 
 TILE_SIZE = 16
 _PART = 4096  # splats of an image that a thread takes at least
@@ -98,6 +99,10 @@ torch.library.define(
 
 
 def intersect_native(records, width, height, tile_mask):
+    Arguments("intersect_tiles").check_size(width, height)
+    check_fit("records", records.shape[-1:], (SPLAT_SIZE,))
+    if tile_mask is not None:
+        check_fit("tile_mask", tile_mask.shape, tile_shape(records.shape[:-2], width, height))
     images, count, tiles = records.shape[:-2].numel(), records.shape[-2], tile_count(width, height)
     where = launch(records)
     threads = where["threads"]

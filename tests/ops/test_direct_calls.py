@@ -1,4 +1,4 @@
-"""`torch.ops.emogs.project_gaussians` without `make_scene` in front of it: what does not fit must be refused."""
+"""Operations without the checks of their functions in front of them: what does not fit must be refused."""
 
 from __future__ import annotations
 
@@ -69,3 +69,18 @@ def test_backward_with_splats_of_another_scene(which):
     given[which] = given[which][:, :3]
     with pytest.raises(ValueError, match="to fit the rest"):
         torch.ops.emogs.project_gaussians_backward(*arguments, *given, [True] * 15)
+
+
+@pytest.mark.parametrize(
+    ("shape", "mask", "size", "message"),
+    [
+        ((2, 5, 7), None, (20, 20), r"records must be \[8\]"),
+        ((2, 5, 8), (2, 2), (20, 20), r"tile_mask must be \[2, 2, 2\]"),
+        ((2, 5, 8), (2, 2, 1), (20, 20), r"tile_mask must be \[2, 2, 2\]"),
+        ((2, 5, 8), None, (0, 20), "width must be an int from 1 to 16384, got 0"),
+    ],
+)
+def test_direct_intersections_stay_in_bounds(shape, mask, size, message):
+    mask = None if mask is None else torch.ones(mask, dtype=torch.bool)
+    with pytest.raises(ValueError, match=message):
+        torch.ops.emogs.intersect_tiles(torch.zeros(shape), *size, mask)
