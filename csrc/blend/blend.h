@@ -86,9 +86,9 @@ constexpr int64_t padded_channels(int64_t channels) {
   return (channels + 1 + 15) / 16 * 16;
 }
 
-/// Numbers in a row of `pair_sums`.
+/// Numbers in a row of `pair_sums`, a multiple of four, since that many are written at a time.
 constexpr int64_t pair_sums_width(int64_t channels) {
-  return channels + kMaximumSums;
+  return (channels + kMaximumSums + 3) / 4 * 4;
 }
 
 /// Scalars of scratch a thread needs, a multiple of 64 bytes: planes of the tile's pixels for its state and channels,

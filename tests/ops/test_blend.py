@@ -63,7 +63,10 @@ def test_against_the_compositor(channels, depth, edges, isa):
 
 @pytest.mark.parametrize(
     ("channels", "depth"),
-    [(1, "none"), (3, "none"), (3, "expected"), (3, "median"), (4, "none"), (6, "expected"), (19, "median")],
+    [
+        *((1, "none"), (1, "median"), (2, "none"), (2, "expected"), (3, "none"), (3, "expected"), (3, "median")),
+        *((4, "none"), (4, "median"), (6, "expected"), (19, "median")),
+    ],
 )
 def test_gradients(channels, depth):
     settings = dataclasses.replace(WITHOUT_EDGES, depth=depth)
@@ -233,7 +236,7 @@ def test_refusals():
             blend_tiles(*arguments, **options)
 
 
-@pytest.mark.parametrize("channels", [3, 5])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
 def test_probe(channels, isa):
     """Its gradients against autograd of the compositor, one pixel at a time."""
     splats, tiles, background = splats_and_tiles(count=5, cameras=1, channels=channels, settings=RasterSettings())
