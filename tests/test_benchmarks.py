@@ -22,3 +22,13 @@ def test_rasterizer_benchmark(tmp_path):
     assert {1.5, 5.0, 1.15} <= targets
     assert all(len(samples) > 1 for group in content["groups"] for samples in group["samples"].values())
     assert (tmp_path / "rasterize.png").stat().st_size > 1000
+
+
+def test_norm_benchmark(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "bench_norm.py"), "--quick", "--threads", "1", "--out", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "Paired ratios" in result.stdout and "GB/s" in result.stdout
+    content = json.loads((tmp_path / "norm.json").read_text())
+    assert {"environment", "settings", "figures", "groups"} <= content.keys()
+    assert (tmp_path / "norm.png").stat().st_size > 1000
