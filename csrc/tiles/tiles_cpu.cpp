@@ -10,6 +10,7 @@ namespace EMOGS_ISA {
 namespace {
 
 constexpr int64_t kSplatGrain = 4096;  // splats that are worth waking a thread
+constexpr int64_t kSortGrain = 32768;  // splats whose single steps of sorting, 50 us, are
 constexpr int64_t kTileGrain = 65536;  // tiles whose offsets are worth it
 constexpr int64_t kLookahead = 32;     // sorted splats whose boxes are on their way from memory
 
@@ -24,8 +25,8 @@ int64_t tiles_of_image(const IntersectCount<T>& p) {
 }
 
 template <class T>
-int threads_of_splats(const IntersectCount<T>& p) {
-  return threads_for(p.threads, p.images * p.count, kSplatGrain);
+int threads_of_splats(const IntersectCount<T>& p, int64_t grain = kSplatGrain) {
+  return threads_for(p.threads, p.images * p.count, grain);
 }
 
 /// An image's share of the scratch.
@@ -222,8 +223,8 @@ void count_image(const IntersectCount<T>& p, int64_t image) {
 
 /// Calls step(image, part) for all of them, in parallel.
 template <class T, class Step>
-void for_each_part(const IntersectCount<T>& p, const Step& step) {
-  const int threads = minimum(threads_for(p.threads, p.images * p.parts, 1), threads_of_splats(p));
+void for_each_part(const IntersectCount<T>& p, const Step& step, int64_t grain = kSplatGrain) {
+  const int threads = minimum(threads_for(p.threads, p.images * p.parts, 1), threads_of_splats(p, grain));
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
   for (int64_t work = 0; work < p.images * p.parts; work++) step(work / p.parts, work % p.parts);
 }
@@ -239,10 +240,11 @@ void count_images(const IntersectCount<T>& p) {
     passes = maximum(passes, sort_passes(total));
   }
   for (int pass = 0; pass < passes; pass++) {
-    for_each_part(p, [&](int64_t image, int64_t part) { count_digits(slot_at(p, image).sort, part, pass); });
-    for_each_part(p, [&](int64_t image, int64_t part) {
+    const auto count = [&](int64_t image, int64_t part) { count_digits(slot_at(p, image).sort, part, pass); };
+    const auto move = [&](int64_t image, int64_t part) {
       move_digits(slot_at(p, image).sort, part, pass, pass + 1 < passes ? nullptr : p.order + image * p.count);
-    });
+    };
+    for_each_part(p, count, kSortGrain), for_each_part(p, move, kSortGrain);
   }
   for_each_part(p, [&](int64_t image, int64_t part) { count_part(p, image, part, slot_at(p, image)); });
   for (int64_t image = 0; image < p.images; image++) add_parts(p, image);
