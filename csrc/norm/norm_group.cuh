@@ -196,7 +196,7 @@ template <class T, int kGroup>
 __device__ void backward_row(const EmotionNormBackward<T>& p, const Group<kGroup>& group, int64_t at, bool valid,
                              const Modulation<T, kGroup>& modulation, Accumulators<T, kGroup>& sums) {
   constexpr int width = kWidth<T>;
-  const float inverse_channels = static_cast<float>(p.channels);
+  const float count = static_cast<float>(p.channels);
   float h[kItems] = {}, g[kItems] = {};
   for_each_piece<kGroup, width>(group.lane, p.channels, [&](int64_t c, int i) {
     load_piece<width>(p.hidden + at + c, h + i);
@@ -215,7 +215,7 @@ __device__ void backward_row(const EmotionNormBackward<T>& p, const Group<kGroup
     }
   });
   group.sum(mean_gradient, mean_product);
-  mean_gradient = p.rms ? 0.0f : mean_gradient / inverse_channels, mean_product /= inverse_channels;
+  mean_gradient = p.rms ? 0.0f : mean_gradient / count, mean_product /= count;
   for_each_piece<kGroup, width>(group.lane, p.channels, [&](int64_t c, int first) {
     float grad[width], other[width];
 #pragma unroll

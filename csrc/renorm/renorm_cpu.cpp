@@ -10,7 +10,7 @@ namespace EMOGS_ISA {
 
 constexpr int64_t kGrain = 1 << 14;  // elements for which another thread is worth waking
 
-template <class T, class Storage>
+template <class Storage>
 EMOGS_HD void copy_row(const Storage* from, Storage* to, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = from[i];
 }
@@ -24,7 +24,7 @@ void emotion_renorm_forward(const EmotionRenormForward<T>& p) {
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t at = row * p.width, vector = row / p.frames * p.width;
     if (p.valid && !p.valid[row]) {
-      copy_row<T>(p.params + at, p.out + at, p.width);
+      copy_row(p.params + at, p.out + at, p.width);
       continue;
     }
     for_each_register<Vector>(p.width, [&](int64_t c, auto lanes) {
@@ -50,7 +50,7 @@ void emotion_renorm_backward(const EmotionRenormBackward<T>& p) {
     for (int64_t row = b * p.frames + begin; row < b * p.frames + end; ++row) {
       const int64_t at = row * width;
       if (p.valid && !p.valid[row]) {
-        copy_row<T>(p.grad_out + at, p.grad_params + at, width);
+        copy_row(p.grad_out + at, p.grad_params + at, width);
         continue;
       }
       for_each_register<Vector>(width, [&](int64_t c, auto lanes) {
