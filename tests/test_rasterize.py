@@ -344,6 +344,31 @@ def test_every_route_to_the_kernels_gives_the_same():
     assert "emogs::rasterize" in {event.key for event in profiler.key_averages()}
 
 
+def test_transforms_are_refused():
+    """Forward-mode derivatives above all: torch itself would take them for zeros."""
+    scene = random_scene(4, size=(9, 7))
+    means = scene.gaussians.means
+
+    def loss(means):
+        return emogs.rasterize(dataclasses.replace(scene.gaussians, means=means), scene.cameras).colors.sum((1, 2))
+
+    calls = [
+        lambda: torch.func.grad(lambda m: loss(m).sum())(means),
+        lambda: torch.func.vjp(loss, means)[1](torch.ones(2, 3, dtype=torch.float64)),
+        lambda: torch.func.jvp(loss, (means,), (means,)),
+        lambda: torch.func.jacfwd(loss)(means),
+        lambda: torch.autograd.functional.jacobian(loss, means, vectorize=True),
+        lambda: torch.func.vmap(loss)(torch.stack([means, means + 100])),
+    ]
+    for call in calls:
+        with pytest.raises(NotImplementedError, match="transforms, forward-mode derivatives and batched gradients"):
+            call()
+    with torch.autograd.forward_ad.dual_level():
+        with pytest.raises(NotImplementedError, match="forward-mode derivatives"):
+            loss(torch.autograd.forward_ad.make_dual(means, means))
+        assert loss(means).isfinite().all()
+
+
 def test_compiles():
     scene = random_scene(4, size=(9, 7))
     mask = torch.ones(1, 1, dtype=torch.bool)

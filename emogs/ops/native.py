@@ -94,6 +94,36 @@ def routed(
 
     def call(*arguments):
         route = choose_route(*arguments)
-        return (native if route == "native" else record if route == "autograd" else operation)(*arguments)
+        if route == "dispatcher" and not torch.compiler.is_compiling() and any(map(_has_tangent, arguments)):
+            raise _transforms_refused(name)  # the registered operation would leave the tangent out without a word
+        try:
+            return (native if route == "native" else record if route == "autograd" else operation)(*arguments)
+        except RuntimeError as error:
+            if any(map(_is_transformed, arguments)):
+                raise _transforms_refused(name) from error
+            raise
 
     return call
+
+
+def _has_tangent(value: object) -> bool:
+    """Whether forward-mode differentiation carries a derivative along."""
+    if forward_ad._current_level < 0 or not isinstance(value, Tensor):
+        return False
+    return forward_ad.unpack_dual(value).tangent is not None
+
+
+def _is_transformed(value: object) -> bool:
+    """Whether it stands for other tensors: under torch.func, or as a batch of gradients of torch.autograd."""
+    return isinstance(value, Tensor) and (
+        torch._C._functorch.is_functorch_wrapped_tensor(value)
+        or torch._C._functorch.is_legacy_batchedtensor(value)
+        or _has_tangent(value)
+    )
+
+
+def _transforms_refused(name: str) -> NotImplementedError:
+    return NotImplementedError(
+        f"{name}: torch.func's transforms, forward-mode derivatives and batched gradients are not supported; "
+        "use torch.autograd for gradients and leading dimensions for batches"
+    )
