@@ -117,7 +117,7 @@ static inline int64_t largest_wave(const int64_t* tile_offsets, int64_t tiles) {
 }
 
 // What the kernels return; after an error the outputs are undefined.
-constexpr int64_t kBlended = 0, kBadOffsets = -1, kBadIds = -2;
+constexpr int64_t kBlended = 0, kBadOffsets = -1, kBadIds = -2, kLongList = -3;
 
 EMOGS_CPU_KERNEL(int64_t, blend_tiles_forward, BlendForward)
 EMOGS_CPU_KERNEL(int64_t, blend_tiles_backward, BlendBackward)

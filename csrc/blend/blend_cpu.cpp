@@ -121,7 +121,7 @@ bool blend_all_backward(const BlendBackward<T>& p) {
 
 template <class T>
 int64_t blend_tiles_forward(const BlendForward<T>& p) {
-  if (!offsets_rise(p)) return kBadOffsets;
+  if (const int64_t error = check_offsets(p)) return error;
   const int64_t planes = p.channels + p.blends_depth();
   const bool valid = planes == 3 ? blend_all<3>(p) : planes == 4 ? blend_all<4>(p) : blend_all<0>(p);
   return valid ? kBlended : kBadIds;
@@ -129,7 +129,7 @@ int64_t blend_tiles_forward(const BlendForward<T>& p) {
 
 template <class T>
 int64_t blend_tiles_backward(const BlendBackward<T>& p) {
-  if (!offsets_rise(p)) return kBadOffsets;
+  if (const int64_t error = check_offsets(p)) return error;
   clear(p.grad_splats, p.images * p.count * kSplatSize, p.threads);
   clear(p.grad_colors, p.images * p.count * p.channels, p.threads);
   if (p.grad_probes) clear(p.grad_probes, p.images * p.count * 4, p.threads);

@@ -45,13 +45,21 @@ Tile tile_at(const BlendForward<T>& p, int64_t index) {
           p.tile_offsets[index + 1]};
 }
 
-/// Whether the lists lie one after the other in the pairs.
+/// Positions in a list are counted in T, which has room for so many.
 template <class T>
-bool offsets_rise(const BlendForward<T>& p) {
+constexpr int64_t kLongestList = sizeof(T) == 4 ? int64_t(1) << 24 : INT32_MAX;
+
+/// The lists must lie one after the other in the pairs.
+template <class T>
+int64_t check_offsets(const BlendForward<T>& p) {
   const int64_t tiles = tile_total(p);
   bool rise = p.tile_offsets[0] == 0 && p.tile_offsets[tiles] == p.pairs;
-  for (int64_t tile = 0; tile < tiles; tile++) rise = rise && p.tile_offsets[tile] <= p.tile_offsets[tile + 1];
-  return rise;
+  int64_t longest = 0;
+  for (int64_t tile = 0; tile < tiles; tile++) {
+    rise = rise && p.tile_offsets[tile] <= p.tile_offsets[tile + 1];
+    longest = maximum(longest, p.tile_offsets[tile + 1] - p.tile_offsets[tile]);
+  }
+  return !rise ? kBadOffsets : longest > kLongestList<T> ? kLongList : kBlended;
 }
 
 template <class T>
@@ -110,7 +118,7 @@ template <class T>
 struct Batch {
   StagedSplat<T[kBatchSize]> splats __attribute__((aligned(64)));
   T reach_y[kBatchSize] __attribute__((aligned(64)));
-  T position[kBatchSize] __attribute__((aligned(64)));  // in the tile's list, from 1; exact in a float up to 2^24
+  T position[kBatchSize] __attribute__((aligned(64)));  // in the tile's list, from 1
   T blocks[kBatchSize] __attribute__((aligned(64)));    // sum of 2^block over the blocks that the splat can touch
   uint64_t touching[kBlocks];                           // one bit for each splat that can touch the block
   T* channels;                                          // [kBatchSize, stride]

@@ -7,12 +7,15 @@ over the splats in front: colour = sum_i alpha_i T_i colour_i + T background, al
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 from emogs.ops.checks import Arguments
 from emogs.ops.native import _C, launch, routed
-from emogs.ops.project import Splats
+from emogs.ops.project import SPLAT_SIZE, Splats
+from emogs.ops.scene import check_fit
 from emogs.ops.settings import RasterSettings
 from emogs.ops.tiles import Tiles, tile_count, tile_shape
 
@@ -38,7 +41,8 @@ def blend_tiles(
     Returns:
         colours [..., C, H, W, D], alphas [..., C, H, W, 1], and depths [..., C, H, W, 1] as `settings.depth` says.
     Raises:
-        TypeError, ValueError: an argument does not fit, or an index in `tiles` does not exist.
+        TypeError, ValueError: an argument does not fit, an index in `tiles` does not exist, or a tile has more than
+            2^24 splats in float32.
 
     >>> from emogs import Cameras, Gaussians, look_at, pinhole
     >>> from emogs.ops import intersect_tiles, project_gaussians
@@ -134,6 +138,7 @@ MEDIAN = 2  # the `depth` argument of the operations is the DepthMode of csrc/bl
 
 
 def blend_native(records, colors, background, offsets, ids, probe, width, height, settings, depth, save):
+    _check_forward(records, colors, background, offsets, ids, probe, width, height, settings, depth)
     outputs = _forward_fake(records, colors, background, offsets, ids, probe, width, height, settings, depth, save)
     images, alphas, depths, transmittances, last, medians = outputs
     status = _C.blend_tiles_forward(
@@ -178,6 +183,9 @@ def _backward(
     grad_alphas,
     grad_depths,
 ):
+    _check_forward(records, colors, background, offsets, ids, probe, width, height, settings, depth)
+    given = (grad_colors, grad_alphas, grad_depths if depth else None)
+    _check_backward(records, colors, width, height, depth, transmittances, last, medians, given)
     grads = _backward_fake(records, colors, background, offsets, ids, probe)
     grad_records, grad_splat_colors, grad_background, grad_probe = grads
     tiles, pairs, channels = len(offsets) - 1, len(ids), colors.shape[-1]
@@ -213,11 +221,53 @@ def _backward_fake(records, colors, background, offsets, ids, probe, *rest):
     return records.new_empty(records.shape), colors.new_empty(colors.shape), grad_background, grad_probe
 
 
+def _check_forward(records, colors, background, offsets, ids, probe, width, height, settings, depth) -> None:
+    """Refuses what would let the kernels read out of bounds. `blend_tiles` explains itself better; this is for
+    operations that are called directly."""
+    shapes = [None if t is None else t.shape for t in (records, colors, background, offsets, probe)]
+    _check_shapes(*shapes, width, height, len(settings), depth)
+    if ids.dim() != 1:
+        raise ValueError(f"emogs: ids must be [M], got {list(ids.shape)}")
+
+
+@lru_cache(maxsize=64)
+def _check_shapes(records, colors, background, offsets, probe, width, height, settings, depth) -> None:
+    Arguments("emogs").check_size(width, height)
+    if len(records) < 2 or len(colors) < 2 or colors[-1] == 0:
+        raise ValueError(
+            f"emogs: records and colors must be [..., N, 8] and [..., N, D], D at least 1, "
+            f"got {list(records)} and {list(colors)}"
+        )
+    images, splats = records[:-2], records[:-1]
+    check_fit("records", records, (*splats, SPLAT_SIZE))
+    check_fit("colors", colors, (*splats, colors[-1]))
+    check_fit("background", background, (*images, colors[-1]))
+    check_fit("offsets", offsets, (images.numel() * tile_count(width, height) + 1,))
+    check_fit("probe", probe, (*splats, 4))
+    if settings != 3 or depth not in range(MEDIAN + 1):
+        raise ValueError(f"emogs: settings must be 3 numbers, depth 0, 1 or 2, got {settings} numbers, {depth}")
+
+
+def _check_backward(records, colors, width, height, depth, transmittances, last, medians, grads) -> None:
+    """The same for what only backward reads; its states are empty where forward was not asked to save them."""
+    pixels = (*records.shape[:-2], height, width)
+    check_fit("transmittances", transmittances.shape, pixels)
+    check_fit("last", last.shape, pixels)
+    check_fit("medians", medians.shape, pixels if depth == MEDIAN else (0,))
+    for name, grad, last_size in zip(
+        ("grad_colors", "grad_alphas", "grad_depths"), grads, (colors.shape[-1], 1, 1), strict=True
+    ):
+        check_fit(name, None if grad is None else grad.shape, (*pixels, last_size))
+
+
 def _check_lists(status: int, offsets: Tensor, ids: Tensor, count: int) -> None:
     """The kernels check the lists that they read: those of `intersect_tiles` pass, hand-made ones may not."""
     arguments = Arguments("blend_tiles")
     if status == -1:
         raise arguments.fail("tiles.offsets", f"rising from 0 to M={len(ids)}", f"{offsets.tolist()[:8]}...")
+    if status == -3:
+        longest = f"{int(offsets.diff().max())} in a tile"
+        raise arguments.fail("tiles.offsets", "of lists of at most 2^24 splats in float32", longest)
     if status:
         raise arguments.fail("tiles.ids", f"in [0, N={count})", f"{int(ids.min())} to {int(ids.max())}")
 

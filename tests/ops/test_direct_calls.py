@@ -6,6 +6,7 @@ import pytest
 import torch
 from raster_scenes import random_scene
 
+import emogs
 from emogs import RasterSettings
 from emogs.ops.checks import Arguments
 from emogs.ops.project import make_scene
@@ -84,3 +85,61 @@ def test_direct_intersections_stay_in_bounds(shape, mask, size, message):
     mask = None if mask is None else torch.ones(mask, dtype=torch.bool)
     with pytest.raises(ValueError, match=message):
         torch.ops.emogs.intersect_tiles(torch.zeros(shape), *size, mask)
+
+
+@pytest.fixture
+def blend_call():
+    """The arguments of `emogs::blend_tiles_backward` by name; those of `emogs::blend_tiles` come first."""
+    scene = random_scene(6, size=(19, 17))
+    splats = emogs.ops.project_gaussians(scene.gaussians, scene.cameras)
+    tiles = emogs.ops.intersect_tiles(splats, 19, 17)
+    call = {
+        "records": splats.records, "colors": splats.colors, "background": torch.zeros(2, 3, dtype=torch.float64),
+        "offsets": tiles.offsets, "ids": tiles.ids, "probe": torch.zeros(2, 6, 4, dtype=torch.float64),
+        "width": 19, "height": 17, "settings": RasterSettings().blending, "depth": 2,
+    }  # fmt: skip
+    colors, alphas, depths, *state = torch.ops.emogs.blend_tiles(*call.values(), True)
+    call |= dict(zip(("transmittances", "last", "medians"), state, strict=True))
+    return call | {"grad_colors": colors, "grad_alphas": alphas, "grad_depths": depths}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("records", lambda t: t[:, :4]),
+        ("records", lambda t: t[..., :7]),
+        ("colors", lambda t: t[:1]),
+        ("colors", lambda t: t[..., :0]),
+        ("background", lambda t: t[..., :2]),
+        ("offsets", lambda t: t[:-1]),
+        ("ids", lambda t: t[None]),
+        ("probe", lambda t: t[:, :5]),
+        ("width", lambda size: 1 << 33),
+        ("height", lambda size: 0),
+        ("settings", lambda numbers: numbers[:2]),
+        ("depth", lambda mode: 3),
+        ("transmittances", lambda t: t[..., :0]),
+        ("last", lambda t: t[:1]),
+        ("medians", lambda t: t[..., :0]),
+        ("grad_colors", lambda t: t[..., :1]),
+        ("grad_alphas", lambda t: t[:, :3]),
+        ("grad_depths", lambda t: t[..., 0]),
+    ],
+)
+def test_direct_blending_stays_in_bounds(blend_call, name, change):
+    inputs = list(blend_call)[:10]
+    changed = blend_call | {name: change(blend_call[name])}
+    message = "emogs: .* must be"
+    if name in inputs:
+        with pytest.raises(ValueError, match=message):
+            torch.ops.emogs.blend_tiles(*(changed[n] for n in inputs), True)
+    with pytest.raises(ValueError, match=message):
+        torch.ops.emogs.blend_tiles_backward(*changed.values())
+
+
+def test_lists_too_long_for_positions_in_float32():
+    """Beyond 2^24 positions would round, and gradients go to the wrong splats."""
+    splats = torch.zeros(1, 1, 8), torch.zeros(1, 1, 1)
+    offsets, ids = torch.tensor([0, 2**24 + 1]), torch.zeros(2**24 + 1, dtype=torch.int32)
+    with pytest.raises(ValueError, match=r"lists of at most 2\^24 splats in float32, got 16777217 in a tile"):
+        torch.ops.emogs.blend_tiles(*splats, None, offsets, ids, None, 9, 7, RasterSettings().blending, 0, False)
