@@ -23,17 +23,13 @@ def pass_through(gaussians: emogs.Gaussians, width: int, height: int) -> None:
     emogs.rasterize(emogs.Gaussians(**leaves), cameras).colors.square().sum().backward()
 
 
-def peak() -> int:
-    """Bytes that this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def now() -> int:
-    """Bytes that it holds."""
+def held(field: str) -> int:
+    """Bytes that this process holds ("VmRSS") or ever held ("VmHWM")."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except OSError:
-        return peak()
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+    except OSError:  # not Linux, where getrusage would count the parent's memory too
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main() -> None:
@@ -41,9 +37,9 @@ def main() -> None:
     torch.set_num_threads(threads)
     pass_through(scenes.place(100), 32, 32)
     gaussians = scenes.place(count)
-    before = now()
+    before = held("VmRSS")
     pass_through(gaussians, width, height)
-    print((peak() - before) / 1e9)
+    print((held("VmHWM") - before) / 1e9)
 
 
 if __name__ == "__main__":
