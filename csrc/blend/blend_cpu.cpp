@@ -142,10 +142,10 @@ int64_t blend_tiles_backward(const BlendBackward<T>& p) {
   return kBlended;
 }
 
-template int64_t blend_tiles_forward(const BlendForward<float>&);
-template int64_t blend_tiles_forward(const BlendForward<double>&);
-template int64_t blend_tiles_backward(const BlendBackward<float>&);
-template int64_t blend_tiles_backward(const BlendBackward<double>&);
+#define EMOGS_INSTANTIATE(T)                                    \
+  template int64_t blend_tiles_forward(const BlendForward<T>&); \
+  template int64_t blend_tiles_backward(const BlendBackward<T>&);
+EMOGS_FOR_FLOATS(EMOGS_INSTANTIATE)
 
 }  // namespace EMOGS_ISA
 }  // namespace emogs

@@ -283,8 +283,7 @@ int64_t emotion_norm_backward(const EmotionNormBackward<T>& p) {
 #define EMOGS_INSTANTIATE(...)                                                   \
   template int64_t emotion_norm_forward(const EmotionNormForward<__VA_ARGS__>&); \
   template int64_t emotion_norm_backward(const EmotionNormBackward<__VA_ARGS__>&);
-EMOGS_INSTANTIATE(float)
-EMOGS_INSTANTIATE(double)
+EMOGS_FOR_FLOATS(EMOGS_INSTANTIATE)
 EMOGS_INSTANTIATE(Half)
 EMOGS_INSTANTIATE(BFloat16)
 EMOGS_INSTANTIATE(Mixed<Half, float>)

@@ -349,8 +349,8 @@ void project_gaussians_backward(const ProjectBackward<T>& p) {
   if (p.frame_parts) add_faces(p);
 }
 
-template void project_gaussians_backward(const ProjectBackward<float>&);
-template void project_gaussians_backward(const ProjectBackward<double>&);
+#define EMOGS_INSTANTIATE(T) template void project_gaussians_backward(const ProjectBackward<T>&);
+EMOGS_FOR_FLOATS(EMOGS_INSTANTIATE)
 
 }  // namespace EMOGS_ISA
 }  // namespace emogs

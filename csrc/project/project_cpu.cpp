@@ -136,8 +136,8 @@ void project_gaussians_forward(const ProjectForward<T>& p) {
   }
 }
 
-template void project_gaussians_forward(const ProjectForward<float>&);
-template void project_gaussians_forward(const ProjectForward<double>&);
+#define EMOGS_INSTANTIATE(T) template void project_gaussians_forward(const ProjectForward<T>&);
+EMOGS_FOR_FLOATS(EMOGS_INSTANTIATE)
 
 }  // namespace EMOGS_ISA
 }  // namespace emogs

@@ -84,8 +84,7 @@ void emotion_renorm_backward(const EmotionRenormBackward<T>& p) {
 #define EMOGS_INSTANTIATE(T)                                            \
   template void emotion_renorm_forward(const EmotionRenormForward<T>&); \
   template void emotion_renorm_backward(const EmotionRenormBackward<T>&);
-EMOGS_INSTANTIATE(float)
-EMOGS_INSTANTIATE(double)
+EMOGS_FOR_FLOATS(EMOGS_INSTANTIATE)
 EMOGS_INSTANTIATE(Half)
 EMOGS_INSTANTIATE(BFloat16)
 

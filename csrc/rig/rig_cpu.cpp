@@ -56,10 +56,10 @@ void rig_frames_backward(const RigFramesBackward<T>& p) {
   }
 }
 
-template void rig_frames_forward(const RigFramesForward<float>&);
-template void rig_frames_forward(const RigFramesForward<double>&);
-template void rig_frames_backward(const RigFramesBackward<float>&);
-template void rig_frames_backward(const RigFramesBackward<double>&);
+#define EMOGS_INSTANTIATE(T)                                    \
+  template void rig_frames_forward(const RigFramesForward<T>&); \
+  template void rig_frames_backward(const RigFramesBackward<T>&);
+EMOGS_FOR_FLOATS(EMOGS_INSTANTIATE)
 
 }  // namespace EMOGS_ISA
 }  // namespace emogs

@@ -270,10 +270,10 @@ void intersect_tiles_fill(const IntersectFill<T>& p) {
   for_each_part(p, [&](int64_t image, int64_t part) { fill_part(p, image, part); });
 }
 
-template int64_t intersect_tiles_count(const IntersectCount<float>&);
-template int64_t intersect_tiles_count(const IntersectCount<double>&);
-template void intersect_tiles_fill(const IntersectFill<float>&);
-template void intersect_tiles_fill(const IntersectFill<double>&);
+#define EMOGS_INSTANTIATE(T)                                        \
+  template int64_t intersect_tiles_count(const IntersectCount<T>&); \
+  template void intersect_tiles_fill(const IntersectFill<T>&);
+EMOGS_FOR_FLOATS(EMOGS_INSTANTIATE)
 
 }  // namespace EMOGS_ISA
 }  // namespace emogs
