@@ -62,9 +62,13 @@ int64_t check_offsets(const BlendForward<T>& p) {
   return !rise ? kBadOffsets : longest > kLongestList<T> ? kLongList : kBlended;
 }
 
+/// Transmittances stay well above the denormal numbers, whose coarse steps backward could not retrace.
+template <class T>
+constexpr T kLeastStop = T(sizeof(T) == 4 ? 1e-30 : 1e-290);
+
 template <class T>
 BlendSettings<T> blend_settings(const BlendForward<T>& p) {
-  return {alpha_level(T(p.alpha_cut)), T(p.alpha_ceiling), T(p.transmittance_stop)};
+  return {alpha_level(T(p.alpha_cut)), T(p.alpha_ceiling), maximum(T(p.transmittance_stop), kLeastStop<T>)};
 }
 
 /// Where the pixels of a block are: (column, row) of its first, and pixels of it that lie inside the image.

@@ -22,7 +22,8 @@ class RasterSettings:
     alpha_ceiling: float = 0.999
     """Larger alphas are set to this, without a gradient; in (0, 1)."""
     transmittance_stop: float = 1e-4
-    """A splat that would leave a pixel this much transmittance or less is left out and ends the pixel; in [0, 1)."""
+    """A splat that would leave a pixel this much transmittance or less is left out and ends the pixel; in [0, 1), where
+    less than 1e-30 (float64: 1e-290) counts as that."""
     blur: float = 0.3
     """Variance added to both screen axes of a splat, pixels squared: keeps thin splats visible."""
     near: float = 0.01

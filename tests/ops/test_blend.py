@@ -145,6 +145,21 @@ def test_thousands_of_splats_on_a_pixel_stay_accurate():
         assert error < 1e-4, error
 
 
+@pytest.mark.parametrize("opacity", [0.2, 0.6, 0.9])
+def test_pixels_that_never_end_keep_their_gradients(opacity, isa):
+    """Without a stop, transmittance would fall to denormal numbers in float32, and backward could not retrace it."""
+    count, grads = 1000, []
+    for dtype in (torch.float32, torch.float64):
+        records = torch.tensor([0.5, 0.5, 1.0, 0, 1.0, opacity, 1.0, 1.0], dtype=dtype).repeat(1, count, 1)
+        colors = torch.linspace(0, 1, count, dtype=dtype).view(1, count, 1)
+        tiles = Tiles(torch.tensor([0, count]), torch.arange(count, dtype=torch.int32), torch.Size([1, 1, 1]))
+        zeros = torch.zeros(1, dtype=torch.int64)
+        splats = Splats(records.requires_grad_(), colors, zeros, zeros)
+        blend_tiles(splats, tiles, 1, 1, settings=RasterSettings(transmittance_stop=0.0))[0].sum().backward()
+        grads.append(records.grad[..., 5].double())
+    torch.testing.assert_close(grads[0], grads[1], rtol=0, atol=1e-5 * grads[1].abs().max().item())
+
+
 def test_strided_arguments():
     splats, tiles, _ = splats_and_tiles(count=4)
 
