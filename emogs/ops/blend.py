@@ -135,6 +135,7 @@ torch.library.define(
     "Tensor? grad_alphas, Tensor? grad_depths) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 MEDIAN = 2  # the `depth` argument of the operations is the DepthMode of csrc/blend/blend.h
+_BAD_OFFSETS, _LONG_LIST = -1, -3  # what the kernels return, from the same file
 
 
 def blend_native(records, colors, background, offsets, ids, probe, width, height, settings, depth, save):
@@ -263,9 +264,9 @@ def _check_backward(records, colors, width, height, depth, transmittances, last,
 def _check_lists(status: int, offsets: Tensor, ids: Tensor, count: int) -> None:
     """The kernels check the lists that they read: those of `intersect_tiles` pass, hand-made ones may not."""
     arguments = Arguments("blend_tiles")
-    if status == -1:
+    if status == _BAD_OFFSETS:
         raise arguments.fail("tiles.offsets", f"rising from 0 to M={len(ids)}", f"{offsets.tolist()[:8]}...")
-    if status == -3:
+    if status == _LONG_LIST:
         longest = f"{int(offsets.diff().max())} in a tile"
         raise arguments.fail("tiles.offsets", "of lists of at most 2^24 splats in float32", longest)
     if status:

@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from emogs.gaussians import EmotionBasis, Gaussians, Rig
 
 SPLAT_SIZE = 8
-_SLICE = (
-    2048  # Gaussians whose part in a camera's or an emotion's gradient is summed in one go; never from the thread count
-)
-_CAMERA_SUMS = 19
+# Gaussians whose part in a camera's or an emotion's gradient is summed in one go; never from the thread count.
+_SLICE = 2048
+_CAMERA_SUMS = 19  # csrc/project/project_backward_cpu.cpp's kCameraSums
 
 
 @dataclass(frozen=True)
