@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="how often each case runs")
     parser.add_argument("--types", nargs="+", choices=TYPES, default=list(TYPES))
     parser.add_argument("--no-compile", action="store_true", help="leave torch eager and torch.compile out")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the files")
+    parser.add_argument("--out", type=Path, help="folder of the files; benchmarks/results, with --quick in quick there")
     options = parser.parse_args()
     if any(os.environ.get(name) != value for name, value in WARM.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | WARM)
@@ -160,10 +160,11 @@ def main() -> None:
             print(f"measured {group.name}", file=sys.stderr)
 
     where = report.environment()
-    report.print_table(where, groups, figures)
+    report.print_table(where, groups, figures, options.quick)
     print_bandwidths(groups)
-    report.write(options.out, "norm", where, vars(sizes) | {"threads": options.threads}, groups, figures)
-    draw(options.out / "norm.png", where, groups)
+    folder = options.out or report.results(options.quick)
+    report.write(folder, "norm", where, vars(sizes) | {"threads": options.threads}, groups, figures)
+    draw(folder / "norm.png", where, groups)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ samples as JSON and the scaling as a picture. `--quick` is a smoke run of second
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -235,7 +236,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke run of seconds")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, help="how often each case of the main groups runs")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"), help="folder of the files")
+    parser.add_argument("--out", type=Path, help="folder of the files; benchmarks/results, with --quick in quick there")
     parts = ("limit", "modulation", "emotions", "scaling", "memory")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     options = parser.parse_args()
@@ -261,9 +262,11 @@ def main() -> None:
                 print(f"measured {group.name}", file=sys.stderr)
     if "memory" in options.parts:
         figures.append(memory(sizes, options.threads))
+    if options.quick:
+        figures = [dataclasses.replace(figure, target=None) for figure in figures]
     where = report.environment(loop)
-    report.print_table(where, groups, figures)
-    report.write(options.out, "rasterize", where, vars(sizes) | {"threads": options.threads}, groups, figures)
+    report.print_table(where, groups, figures, options.quick)
+    report.write(options.out or report.results(options.quick), "rasterize", where, vars(sizes) | {"threads": options.threads}, groups, figures)
 
 
 if __name__ == "__main__":

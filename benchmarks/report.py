@@ -48,8 +48,8 @@ def revision() -> str:
     return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if git("status", "--porcelain", "-uno") else "")
 
 
-def print_table(where: dict[str, object], groups: list[Group], figures: list[Figure]) -> None:
-    """Times of every case, then ratios with their intervals and targets."""
+def print_table(where: dict[str, object], groups: list[Group], figures: list[Figure], quick: bool) -> None:
+    """Times of every case, then ratios with their intervals and targets; a quick run says what it is."""
     console = Console(width=110)
     console.print(
         f"emogs {where['version']} ({where['revision']}), [bold]{where['instruction_set']}[/], "
@@ -71,6 +71,14 @@ def print_table(where: dict[str, object], groups: list[Group], figures: list[Fig
         interval = "" if figure.low == figure.high else f"{figure.low:.2f} to {figure.high:.2f}"
         ratios.add_row(figure.name, f"{figure.median:.2f} {figure.unit}", interval, target, verdict)
     console.print(ratios)
+    if quick:
+        console.print("--quick only shows that everything runs: these figures mean nothing.")
+
+
+def results(quick: bool) -> Path:
+    """Where files go by default: those of a smoke run must not replace a measurement."""
+    folder = Path(__file__).with_name("results")
+    return folder / "quick" if quick else folder
 
 
 def write(

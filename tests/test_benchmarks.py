@@ -10,6 +10,12 @@ from pathlib import Path
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
+def assert_not_judged(printed, content):
+    """At toy sizes a target means nothing."""
+    assert not {"met", "missed"} & set(printed.split()) and "these figures mean nothing" in printed
+    assert all(figure["target"] is None and figure["met"] is None for figure in content["figures"])
+
+
 def test_rasterizer_benchmark(tmp_path):
     command = [sys.executable, str(BENCHMARKS / "bench_rasterize.py"), "--quick", "--threads", "1"]
     result = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True)
@@ -18,8 +24,7 @@ def test_rasterizer_benchmark(tmp_path):
     content = json.loads((tmp_path / "rasterize.json").read_text())
     assert {"environment", "settings", "figures", "groups"} <= content.keys()
     assert {"cpu", "instruction_set", "compiler", "torch", "revision", "date"} <= content["environment"].keys()
-    targets = {figure["target"] for figure in content["figures"]}
-    assert {1.5, 5.0, 1.15} <= targets
+    assert_not_judged(result.stdout, content)
     assert all(len(samples) > 1 for group in content["groups"] for samples in group["samples"].values())
     assert (tmp_path / "rasterize.png").stat().st_size > 1000
 
@@ -31,4 +36,5 @@ def test_norm_benchmark(tmp_path):
     assert "Paired ratios" in result.stdout and "GB/s" in result.stdout
     content = json.loads((tmp_path / "norm.json").read_text())
     assert {"environment", "settings", "figures", "groups"} <= content.keys()
+    assert_not_judged(result.stdout, content)
     assert (tmp_path / "norm.png").stat().st_size > 1000
