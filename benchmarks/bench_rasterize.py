@@ -266,7 +266,8 @@ def main() -> None:
         figures = [dataclasses.replace(figure, target=None) for figure in figures]
     where = report.environment(loop)
     report.print_table(where, groups, figures, options.quick)
-    report.write(options.out or report.results(options.quick), "rasterize", where, vars(sizes) | {"threads": options.threads}, groups, figures)
+    folder = options.out or report.results(options.quick)
+    report.write(folder, "rasterize", where, vars(sizes) | {"threads": options.threads}, groups, figures)
 
 
 if __name__ == "__main__":

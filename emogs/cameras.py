@@ -79,22 +79,31 @@ def look_at(eye: object, target: object, up: object = (0.0, 1.0, 0.0)) -> Tensor
     The dtype is float32 or that of the tensors given, the wider.
 
     Raises:
-        ValueError: `target` is `eye`, or lies straight along `up` from it, which leaves the sides undecided. Compiled
-            code, and tensors that are not on the CPU, get a singular matrix instead.
+        TypeError: an argument is not made of numbers.
+        ValueError: it is no point, or `target` is `eye` or lies straight along `up` from it, which leaves the sides
+            undecided. Compiled code, and tensors that are not on the CPU, get a singular matrix instead of the latter.
 
     >>> look_at((0.0, 0.0, 2.0), (0.0, 0.0, 0.0))[:3, 3]  # the world's origin is two units in front
     tensor([0., 0., 2.])
     """
+    arguments = Arguments("look_at")
     given = [v for v in (eye, target, up) if isinstance(v, Tensor)]
     dtype = functools.reduce(torch.promote_types, (v.dtype for v in given), torch.float32)
     device = given[0].device if given else None
-    eye, target, up = (torch.as_tensor(v, dtype=dtype, device=device) for v in (eye, target, up))
+    named = {"eye": eye, "target": target, "up": up}
+    eye, target, up = (_point(arguments, name, value, dtype, device) for name, value in named.items())
+    try:
+        torch.broadcast_shapes(eye.shape, target.shape, up.shape)
+    except RuntimeError:
+        raise arguments.fail(
+            "eye, target, up", "[..., 3] that broadcast", [list(v.shape) for v in (eye, target, up)]
+        ) from None
     forward = torch.nn.functional.normalize(target - eye, dim=-1)
     up = torch.nn.functional.normalize(up, dim=-1)
     right = torch.linalg.cross(forward, up.expand_as(forward))
     known = right.device.type == "cpu" and not torch.compiler.is_compiling()
     if known and not (right.norm(dim=-1) > 8 * torch.finfo(dtype).eps).all():  # the sine of the angle to `up`
-        raise Arguments("look_at").fail("target", "apart from eye, and not straight along up from it", target)
+        raise arguments.fail("target", "apart from eye, and not straight along up from it", target)
     right = torch.nn.functional.normalize(right, dim=-1)
     rotation = torch.stack([right, torch.linalg.cross(forward, right), forward], -2)
     view = torch.zeros(*rotation.shape[:-2], 4, 4, dtype=rotation.dtype, device=rotation.device)
@@ -102,6 +111,15 @@ def look_at(eye: object, target: object, up: object = (0.0, 1.0, 0.0)) -> Tensor
     view[..., :3, 3] = -(rotation @ eye[..., None])[..., 0] + 0.0  # no negative zeros
     view[..., 3, 3] = 1
     return view
+
+
+def _point(arguments: Arguments, name: str, value: object, dtype: torch.dtype, device: torch.device | None) -> Tensor:
+    try:
+        point = torch.as_tensor(value, dtype=dtype, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"look_at: {name} must be a tensor or three numbers, got {value!r}") from None
+    arguments.check(name, point, "... 3")
+    return point
 
 
 def pinhole(width: int, height: int, field_of_view: float) -> Tensor:

@@ -80,7 +80,8 @@ class EmotionBasis:
     With a rig, all of it happens in the face's coordinates. Components may be emotions, correctives or articulation.
 
     Fields have the dtype of the Gaussians or, any of them, float16: half the memory and traffic. The rasterizer
-    converts them exactly as it reads them; their gradients are summed in the Gaussians' dtype and rounded at the end.
+    converts them exactly as it reads them; their gradients are summed in the Gaussians' dtype and rounded at the end:
+    those below 6e-8 become 0, so scale up the loss (a mean over pixels makes small ones), and Adam's eps.
 
     Raises:
         TypeError, ValueError: a tensor does not fit the others; the message says how.

@@ -66,9 +66,14 @@ class EmotionNorm(nn.Module):
         super().__init__()
         if kind not in ("layer", "rms"):
             raise ValueError(f'EmotionNorm: kind must be "layer" or "rms", got {kind!r}')
-        if regions is not None and regions < 1:
-            raise ValueError(f"EmotionNorm: regions must be at least 1, got {regions}")
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape
+        if isinstance(shape, str) or not isinstance(shape, Sequence) or not shape or not all(map(_is_size, shape)):
+            raise ValueError(f"EmotionNorm: normalized_shape must be one or several sizes, got {normalized_shape!r}")
+        widths = {"emotion_dim": emotion_dim, "regions": regions, "hidden_dim": hidden_dim, "style_dim": style_dim}
+        for name, width in widths.items():
+            if not _is_size(width) and (width is not None or name == "emotion_dim"):
+                raise ValueError(f"EmotionNorm: {name} must be an int of at least 1, got {width!r}")
+        shape = tuple(shape)
         self.normalized_shape, self.channels = shape, math.prod(shape)
         self.emotion_dim, self.kind, self.regions, self.gated, self.eps = emotion_dim, kind, regions, gated, eps
         placed: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -148,8 +153,19 @@ class EmotionNorm(nn.Module):
                 where there are regions, by the module or by the code.
         Returns:
             y like x, or (y, residual_out).
+        Raises:
+            TypeError, ValueError: an argument does not fit; the message says how.
         """
+        self._check_tokens("x", x)
+        if residual is not None:
+            self._check_tokens("residual", residual)
+            if residual.shape != x.shape:
+                raise ValueError(f"EmotionNorm: residual must be {list(x.shape)} like x, got {list(residual.shape)}")
         modulation = self.modulation(emotion, style)
+        if len(emotion) != len(x):
+            raise ValueError(
+                f"EmotionNorm: emotion must be one code a sample, [B={len(x)}, ...], got {list(emotion.shape)}"
+            )
         if self.gated and gate is not None:
             raise ValueError("EmotionNorm: gate must be None in a gated module, got a tensor")
         tokens = (x.shape[0], math.prod(x.shape[1 : x.ndim - len(self.normalized_shape)]), self.channels)
@@ -169,8 +185,12 @@ class EmotionNorm(nn.Module):
 
     def modulation(self, emotion: Tensor, style: Tensor | None = None) -> Tensor:
         """Scale, shift and, if gated, gate [B, 2 or 3, C] of a code; [B, R, 2 or 3, C] with regions."""
-        if emotion.shape[-1] != self.emotion_dim or emotion.ndim not in (2, 3):
-            expected = f"[B, {self.emotion_dim}] or [B, R, {self.emotion_dim}]"
+        if not isinstance(emotion, Tensor):
+            raise TypeError(f"EmotionNorm: emotion must be a tensor, got {type(emotion).__name__}")
+        rows = "R" if self.regions is None else self.regions
+        several = emotion.ndim == 3 and self.regions in (None, emotion.shape[1])
+        if (emotion.ndim != 2 and not several) or emotion.shape[-1] != self.emotion_dim:
+            expected = f"[B, {self.emotion_dim}] or [B, {rows}, {self.emotion_dim}]"
             raise ValueError(f"EmotionNorm: emotion must be {expected}, got {list(emotion.shape)}")
         code = emotion.to(self.projection.weight.dtype)
         if self.hidden is not None:
@@ -185,8 +205,16 @@ class EmotionNorm(nn.Module):
                 raise ValueError("EmotionNorm: style must be None in a module without style_dim, got a tensor")
             strength = 1 + self.style(style)
             change = change * (strength if change.ndim == 2 else strength[:, None])
-        rows = (self.regions,) if self.regions else ()
-        return change.unflatten(-1, (*rows, 3 if self.gated else 2, self.channels))
+        regions = (self.regions,) if self.regions else ()
+        return change.unflatten(-1, (*regions, 3 if self.gated else 2, self.channels))
+
+    def _check_tokens(self, name: str, value: object) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"EmotionNorm: {name} must be a tensor, got {type(value).__name__}")
+        trailing = len(self.normalized_shape)
+        if value.ndim <= trailing or value.shape[-trailing:] != self.normalized_shape:
+            expected = ", ".join(map(str, self.normalized_shape))
+            raise ValueError(f"EmotionNorm: {name} must be [B, ..., {expected}], got {list(value.shape)}")
 
     def extra_repr(self) -> str:
         given = {"emotion_dim": self.emotion_dim, "kind": self.kind, "regions": self.regions, "eps": self.eps}
@@ -198,6 +226,10 @@ class EmotionNorm(nn.Module):
         if own.keys().isdisjoint(state_dict):
             state_dict.update(own)
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 def _own_eps(dtype: torch.dtype) -> float:

@@ -228,7 +228,21 @@ def test_trains_under_ddp(tmp_path):
     ("call", "message"),
     [
         (lambda: EmotionNorm(12, E, kind="batch"), 'kind must be "layer" or "rms", got \'batch\''),
-        (lambda: EmotionNorm(12, E, regions=0), "regions must be at least 1, got 0"),
+        (lambda: EmotionNorm(12, E, regions=0), "regions must be an int of at least 1, got 0"),
+        (lambda: EmotionNorm(12, 0), "emotion_dim must be an int of at least 1, got 0"),
+        (lambda: EmotionNorm(12.0, E), "normalized_shape must be one or several sizes, got 12.0"),
+        (lambda: EmotionNorm(12, E)(inputs(7)[0][..., :3], inputs(7)[1]), r"x must be \[B, ..., 12\], got \[2, 7, 3\]"),
+        (lambda: EmotionNorm(12, E)(inputs(7)[0].numpy(), inputs(7)[1]), "x must be a tensor, got ndarray"),
+        (lambda: EmotionNorm(12, E)(inputs(7)[0], [0.0] * E), "emotion must be a tensor, got list"),
+        (lambda: EmotionNorm(12, E)(inputs(7)[0], inputs(7)[1][:1]), r"one code a sample, \[B=2, ...\], got \[1, 5\]"),
+        (
+            lambda: EmotionNorm(12, E)(*inputs(7), residual=inputs(7)[0][:, :2]),
+            r"residual must be \[2, 7, 12\] like x, got \[2, 2, 12\]",
+        ),
+        (
+            lambda: EmotionNorm(12, E, regions=2)(inputs(7)[0], torch.zeros(2, 3, E)),
+            r"emotion must be \[B, 5\] or \[B, 2, 5\], got \[2, 3, 5\]",
+        ),
         (
             lambda: EmotionNorm(12, E)(*(inputs(7)[0],) * 2),
             r"emotion must be \[B, 5\] or \[B, R, 5\], got \[2, 7, 12\]",
@@ -240,9 +254,14 @@ def test_trains_under_ddp(tmp_path):
     ],
 )
 def test_refusals(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         call()
 
 
 def test_says_what_it_is():
     assert repr(EmotionNorm(12, E)).startswith("EmotionNorm(\n  (12,), emotion_dim=5, kind=layer, eps=1e-06")
+
+
+def test_stays_in_the_mode_of_the_norm_it_replaces():
+    assert EmotionNorm.from_norm(nn.LayerNorm(12), E).training
+    assert not EmotionNorm.from_norm(nn.LayerNorm(12).eval(), E).training

@@ -452,7 +452,17 @@ def refusals():
     yield (
         "emotion size",
         lambda: emogs.rasterize(g, c, emotion=e[:, :1], basis=b),
-        r"basis.means must be \[K=1, N=5, 3\], got \[2, 5, 3\]",
+        r"emotion must be \[..., K=2\], got \[2, 1\]",
+    )
+    yield (
+        "settings type",
+        lambda: emogs.rasterize(g, c, settings={}),
+        "rasterize: settings must be RasterSettings, got dict",
+    )
+    yield (
+        "probe without gradients",
+        lambda: emogs.rasterize(g, c, probe=torch.zeros(2, 5, 4).double()),
+        "rasterize: probe must be zeros that require gradients, got requires_grad=False",
     )
     yield "cloud type", lambda: emogs.rasterize({}, c), "rasterize: gaussians must be Gaussians, got dict"
     yield "camera type", lambda: emogs.rasterize(g, g), "rasterize: cameras must be Cameras, got Gaussians"
@@ -542,7 +552,7 @@ def test_helpers():
         with pytest.raises(ValueError, match="fisheye: field_of_view must be above 0 and at most 360 degrees, got"):
             fisheye(64, 64, field_of_view)
     for make in (pinhole, fisheye, orthographic):
-        with pytest.raises(TypeError, match=f"{make.__name__}: [a-z_]+ must be a number, got str"):
+        with pytest.raises(TypeError, match=f"{make.__name__}: [a-z_]+ must be an int or a float, got str"):
             make(64, 64, "40")
     for helper in (orthographic, fisheye):
         with pytest.raises(ValueError, match="height must be an int"):
@@ -556,6 +566,12 @@ def test_look_at_refuses_what_leaves_its_sides_undecided():
             look_at((0.0, 0.0, 0.0), target)
     with pytest.raises(ValueError, match="look_at: target"):
         look_at((0.0, 0.0, 0.0), (0, 0, 1), up=(0, 0, 0))
+    with pytest.raises(ValueError, match=r"look_at: eye must be \[..., 3\], got \[2\]"):
+        look_at((0.0, 1.0), (0, 0, 1))
+    with pytest.raises(ValueError, match=r"look_at: eye, target, up must be .* got \[\[3, 3\], \[2, 3\], \[3\]\]"):
+        look_at(torch.rand(3, 3), torch.rand(2, 3))
+    with pytest.raises(TypeError, match="look_at: target must be a tensor or three numbers, got 'nose'"):
+        look_at((0.0, 0.0, 0.0), "nose")
     assert look_at((0.0, 0.0, 0.0), (1e-3, 3, 0)).det() == pytest.approx(1)
     assert look_at((0.0, 0.0, 0.0), (0, 0, 1), up=(0, 1e-8, 0)).det() == pytest.approx(1)
     compiled = torch.compile(look_at, backend="eager", fullgraph=True)

@@ -3,6 +3,7 @@
 from emogs.ops.blend import blend_tiles
 from emogs.ops.norm import emotion_norm
 from emogs.ops.project import Splats, project_gaussians
+from emogs.ops.renorm import emotion_renorm
 from emogs.ops.rig import rig_frames
 from emogs.ops.settings import RasterSettings
 from emogs.ops.tiles import Tiles, intersect_tiles
@@ -13,6 +14,7 @@ __all__ = [
     "Tiles",
     "blend_tiles",
     "emotion_norm",
+    "emotion_renorm",
     "intersect_tiles",
     "project_gaussians",
     "rig_frames",

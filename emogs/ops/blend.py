@@ -54,6 +54,9 @@ def blend_tiles(
     torch.Size([1, 48, 64, 3])
     """
     arguments = Arguments("blend_tiles")
+    arguments.check_type("splats", splats, Splats)
+    arguments.check_type("tiles", tiles, Tiles)
+    arguments.check_type("settings", settings, RasterSettings)
     arguments.check_size(width, height)
     arguments.check("splats.records", splats.records, "... N 8")
     arguments.check("splats.colors", splats.colors, "... N D", (splats.records.dtype,))
@@ -92,12 +95,14 @@ def needs_gradients(*tensors: Tensor | None) -> bool:
 
 
 def check_probe(arguments: Arguments, probe: Tensor | None, splats: tuple[int, ...], dtype: torch.dtype) -> None:
-    """A probe must be [*splats, 4], with `splats` [..., C, N]."""
+    """A probe must be [*splats, 4], with `splats` [..., C, N], and able to take a gradient."""
     if probe is None:
         return
     arguments.check("probe", probe, "... N 4", (dtype,))
     if probe.shape[:-1] != splats:
         raise arguments.fail("probe", str([*splats, 4]), list(probe.shape))
+    if torch.is_grad_enabled() and not probe.requires_grad:
+        raise arguments.fail("probe", "zeros that require gradients", "requires_grad=False")
 
 
 def expand_background(

@@ -72,13 +72,13 @@ class Arguments:
             raise TypeError(f"{self.function}: {name} must be {expected.__name__}, got {type(value).__name__}")
 
     def check_number(self, name: str, value: object) -> None:
-        """Checks an int or a float.
+        """Checks a Python number.
 
         Raises:
             TypeError: it is neither.
         """
         if not isinstance(value, (int, float)):
-            raise TypeError(f"{self.function}: {name} must be a number, got {type(value).__name__}")
+            raise TypeError(f"{self.function}: {name} must be an int or a float, got {type(value).__name__}")
 
     def check_indices(self, name: str, value: Tensor, symbol: str, size: int) -> None:
         """Checks that all of a CPU tensor lies in [0, size); inside an operation, so that compiled code checks it too.

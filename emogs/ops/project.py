@@ -116,6 +116,7 @@ def make_scene(
         arguments.check_type("basis", basis, EmotionBasis)
     if rig is not None:
         arguments.check_type("rig", rig, Rig)
+    arguments.check_type("settings", settings, RasterSettings)
     arguments.check("gaussians.means", gaussians.means, "... N 3")
     dtype = (gaussians.means.dtype,)
     if gaussians.means.device.type != "cpu":
@@ -127,6 +128,7 @@ def make_scene(
     if emotion is not None:
         if basis is None:
             raise arguments.fail("basis", "given where emotion is", "None")
+        arguments.sizes["K"] = basis.components
         arguments.check("emotion", emotion, "... K", dtype)
         shapes = {"means": "K N 3", "rotations": "K N 3", "log_scales": "K N 3", "logit_opacities": "K N"}
         shapes["colors"] = "K N 3" if gaussians.colors is None else f"K N {gaussians.colors.shape[-1]}"

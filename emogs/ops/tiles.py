@@ -60,6 +60,7 @@ def intersect_tiles(splats: Splats, width: int, height: int, *, tile_mask: Tenso
     tensor([0, 0, 0, 0], dtype=torch.int32)
     """
     arguments = Arguments("intersect_tiles")
+    arguments.check_type("splats", splats, Splats)
     arguments.check("splats.records", splats.records, "... N 8")
     arguments.check_size(width, height)
     if splats.records.is_meta:

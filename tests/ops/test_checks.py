@@ -42,5 +42,5 @@ def test_says_what_was_expected_and_what_came(arguments, value, shape, error, me
 def test_numbers(arguments, value):
     arguments.check_number("eps", 1e-6)
     arguments.check_number("eps", 1)
-    with pytest.raises(TypeError, match=f"paint: eps must be a number, got {type(value).__name__}"):
+    with pytest.raises(TypeError, match=f"paint: eps must be an int or a float, got {type(value).__name__}"):
         arguments.check_number("eps", value)

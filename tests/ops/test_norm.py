@@ -396,7 +396,7 @@ def same_buffers() -> dict:
         ({"region": zeros(2, 9, dtype=torch.int32) - 1}, ValueError, r"region must be in \[0, 3\), got -1 at \[0, 0\]"),
         ({"scale": zeros(2, 33), "gate": None}, ValueError, "region must be None where scale, shift and gate are all"),
         ({"kind": "batch"}, ValueError, 'kind must be "layer" or "rms", got \'batch\''),
-        ({"eps": None}, TypeError, "eps must be a number, got NoneType"),
+        ({"eps": None}, TypeError, "eps must be an int or a float, got NoneType"),
         ({"kind": torch.zeros(2)}, ValueError, 'kind must be "layer" or "rms", got tensor'),
         ({"eps": -1.0}, ValueError, "eps must be at least 0, got -1.0"),
         ({"eps": float("nan")}, ValueError, "eps must be at least 0, got nan"),
