@@ -420,3 +420,16 @@ def same_buffers() -> dict:
 def test_refusals_name_what_does_not_fit(change, error, message):
     with pytest.raises(error, match=f"emotion_norm: {message}"):
         emogs.emotion_norm(**(make(dtype=torch.float32) | change))
+
+
+@pytest.mark.parametrize("name", ["x", "scale", "shift", "weight", "bias", "residual", "gate"])
+def test_out_is_refused_whichever_tensor_records_gradients(name):
+    given = {"x": torch.randn(2, 3, 8), "residual": torch.randn(2, 3, 8)}
+    given |= {vector: torch.randn(2, 8) for vector in ("scale", "shift", "gate")}
+    given |= {vector: torch.randn(8) for vector in ("weight", "bias")}
+    given[name].requires_grad_()
+    out = torch.empty(2, 3, 8)
+    with pytest.raises(ValueError, match="out must be None where gradients are recorded"):
+        emogs.emotion_norm(**given, out=out)
+    with torch.no_grad():
+        assert emogs.emotion_norm(**given, out=out)[0] is out
