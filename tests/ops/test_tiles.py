@@ -62,6 +62,23 @@ def test_dropped_pairs_touch_nothing(dtype, scale, size):
     assert kept <= touching * 1.3 + 50, "and little more than necessary is kept"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("long", [9.0, 60.0])  # pixels: 4 by 4 tiles, and more than a box of bits holds
+def test_a_slanted_needle_is_not_listed_all_over_its_box(dtype, long):
+    """Half to a fifth of the tiles in its bounding box are touched; the lists hold few others."""
+    generator = torch.Generator().manual_seed(0)
+    splats = torch.zeros(1, 40, 8, dtype=torch.float64)
+    splats[0, :, :2] = torch.tensor(SIZE) / 2 + 32 * torch.rand(40, 2, generator=generator, dtype=torch.float64)
+    mean, difference = 0.5 * (1 + long**-2), 0.5 * (1 - long**-2)  # of the conic's eigenvalues
+    splats[0, :, 2:5] = torch.tensor([mean, difference, mean])
+    splats[0, :, 5:7] = 1
+    splats[0, :, 7] = math.sqrt(2 * math.log(1 / CUT) * mean * long**2)
+    records = splats.to(dtype)
+    zeros = torch.zeros(1, dtype=torch.int64)
+    kept, touching = check_sufficient(Splats(records, records[..., :1], zeros, zeros), *SIZE)
+    assert kept <= 1.25 * touching
+
+
 @given(
     angle=st.floats(0, math.pi),
     long=st.floats(-1, 3),
