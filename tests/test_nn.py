@@ -265,3 +265,12 @@ def test_says_what_it_is():
 def test_stays_in_the_mode_of_the_norm_it_replaces():
     assert EmotionNorm.from_norm(nn.LayerNorm(12), E).training
     assert not EmotionNorm.from_norm(nn.LayerNorm(12).eval(), E).training
+
+
+def test_style_scales_what_the_code_does():
+    module = EmotionNorm(12, E, style_dim=3)
+    for linear in (module.projection, module.style):
+        nn.init.normal_(linear.weight)
+    code, style = torch.rand(2, E), torch.randn(2, 3)
+    strength = 1 + (style @ module.style.weight.mT).unflatten(-1, (2, 12))
+    torch.testing.assert_close(module.modulation(code, style), module.modulation(code) * strength)
