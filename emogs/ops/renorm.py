@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from emogs.ops.checks import FLOATS, HALVES, Arguments
-from emogs.ops.native import _C, choose_route, launch
+from emogs.ops.native import _C, launch, routed
 
 # Pieces into which backward cuts the frames of a sample, summed in order; never derived from the number of threads.
 _MOST_CHUNKS, _LEAST_FRAMES = 64, 64
@@ -47,11 +47,7 @@ def emotion_renorm(
     >>> torch.equal(emotion_renorm(params, zero, zero, zero), params)
     True
     """
-    tensors = (params, center, scale, shift, channels, frames)
-    route = choose_route(*tensors)
-    if route == "native":
-        return _forward(*tensors)
-    return _EmotionRenorm.apply(*tensors) if route == "autograd" else torch.ops.emogs.emotion_renorm(*tensors)
+    return _emotion_renorm(params, center, scale, shift, channels, frames)
 
 
 def emotion_renorm_reference(
@@ -160,9 +156,7 @@ def _save(ctx, inputs, output):
 
 
 def _differentiate(ctx, grad_out):
-    native = choose_route(grad_out, *ctx.saved_tensors) == "native"
-    backward = _backward if native else torch.ops.emogs.emotion_renorm_backward
-    grads = backward(grad_out, *ctx.saved_tensors)
+    grads = _emotion_renorm_backward(grad_out, *ctx.saved_tensors)
     inputs = ctx.saved_tensors[:5]
     return *(None if t is None else g.to(t.dtype) for g, t in zip(grads, inputs, strict=True)), None
 
@@ -175,14 +169,5 @@ torch.library.impl("emogs::emotion_renorm", ("cpu", "cuda"), _forward)
 torch.library.impl("emogs::emotion_renorm_backward", ("cpu", "cuda"), _backward)
 torch.library.register_autograd("emogs::emotion_renorm", _differentiate, setup_context=_save)
 torch.library.register_autograd("emogs::emotion_renorm_backward", _refuse_second_derivative)
-
-
-class _EmotionRenorm(torch.autograd.Function):
-    """The operation's gradient without the way through the dispatcher."""
-
-    @staticmethod
-    def forward(ctx, *tensors):
-        _save(ctx, tensors, None)
-        return _forward(*tensors)
-
-    backward = staticmethod(_differentiate)
+_emotion_renorm = routed("emotion_renorm", _forward, _save, _differentiate)
+_emotion_renorm_backward = routed("emotion_renorm_backward", _backward)

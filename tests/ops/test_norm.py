@@ -433,3 +433,16 @@ def test_out_is_refused_whichever_tensor_records_gradients(name):
         emogs.emotion_norm(**given, out=out)
     with torch.no_grad():
         assert emogs.emotion_norm(**given, out=out)[0] is out
+
+
+@pytest.mark.parametrize(
+    "norm", [emogs.emotion_norm, lambda x, s, t: emogs.emotion_renorm(x, s, s, t)], ids=["norm", "renorm"]
+)
+def test_transforms_are_refused_by_name(norm):
+    x, zero = torch.randn(1, 4, 8), torch.zeros(1, 8)
+    for transformed in (
+        lambda: torch.func.jvp(lambda x: norm(x, zero, zero), (x,), (x,)),
+        lambda: torch.func.grad(lambda x: norm(x, zero, zero).sum())(x),
+    ):
+        with pytest.raises(NotImplementedError, match="emotion_(re)?norm: torch.func's transforms"):
+            transformed()
