@@ -34,6 +34,13 @@ struct NormTypes<Mixed<X, R>> {
 #define EMOGS_NORM_FLOATS                                                                        \
   float, emogs::Half, emogs::BFloat16, emogs::Mixed<BFloat16, float>, emogs::Mixed<Half, float>, \
       emogs::Mixed<float, BFloat16>, emogs::Mixed<float, Half>
+#define EMOGS_FOR_NORM_HALVES(INSTANTIATE) /* the same without float */ \
+  INSTANTIATE(Half)                                                     \
+  INSTANTIATE(BFloat16)                                                 \
+  INSTANTIATE(Mixed<BFloat16, float>)                                   \
+  INSTANTIATE(Mixed<Half, float>)                                       \
+  INSTANTIATE(Mixed<float, BFloat16>)                                   \
+  INSTANTIATE(Mixed<float, Half>)
 
 template <class T>
 struct EmotionNorm : Launch {

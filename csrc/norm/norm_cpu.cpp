@@ -284,12 +284,7 @@ int64_t emotion_norm_backward(const EmotionNormBackward<T>& p) {
   template int64_t emotion_norm_forward(const EmotionNormForward<__VA_ARGS__>&); \
   template int64_t emotion_norm_backward(const EmotionNormBackward<__VA_ARGS__>&);
 EMOGS_FOR_FLOATS(EMOGS_INSTANTIATE)
-EMOGS_INSTANTIATE(Half)
-EMOGS_INSTANTIATE(BFloat16)
-EMOGS_INSTANTIATE(Mixed<Half, float>)
-EMOGS_INSTANTIATE(Mixed<BFloat16, float>)
-EMOGS_INSTANTIATE(Mixed<float, Half>)
-EMOGS_INSTANTIATE(Mixed<float, BFloat16>)
+EMOGS_FOR_NORM_HALVES(EMOGS_INSTANTIATE)
 
 }  // namespace EMOGS_ISA
 }  // namespace emogs

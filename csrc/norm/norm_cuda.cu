@@ -287,11 +287,6 @@ int64_t emotion_norm_backward_cuda(const EmotionNormBackward<T>& p) {
   template int64_t emotion_norm_forward_cuda(const EmotionNormForward<__VA_ARGS__>&); \
   template int64_t emotion_norm_backward_cuda(const EmotionNormBackward<__VA_ARGS__>&);
 EMOGS_INSTANTIATE(float)
-EMOGS_INSTANTIATE(Half)
-EMOGS_INSTANTIATE(BFloat16)
-EMOGS_INSTANTIATE(Mixed<Half, float>)
-EMOGS_INSTANTIATE(Mixed<BFloat16, float>)
-EMOGS_INSTANTIATE(Mixed<float, Half>)
-EMOGS_INSTANTIATE(Mixed<float, BFloat16>)
+EMOGS_FOR_NORM_HALVES(EMOGS_INSTANTIATE)
 
 }  // namespace emogs
