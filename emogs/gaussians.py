@@ -112,7 +112,8 @@ class EmotionBasis:
         }
         for name, value in self.given().items():
             arguments.check(name, value, shapes[name], (*FLOATS, torch.float16))
-            full = next((t.dtype for t in self.given().values() if t.dtype in FLOATS), torch.float16)
+        full = next((t.dtype for t in self.given().values() if t.dtype in FLOATS), torch.float16)
+        for name, value in self.given().items():
             arguments.check(name, value, shapes[name], (full, torch.float16))
         if not self.given():
             raise arguments.fail("at least one field", "given", "none")

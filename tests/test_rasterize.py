@@ -425,6 +425,11 @@ def refusals():
     yield "two colours", lambda: replace(g, sh=torch.zeros(5, 1, 3).double()), "one given and one None, got both"
     yield "sh count", lambda: replace(g, colors=None, sh=torch.zeros(5, 2, 3).double()), "S one of 1, 4, 9, 16, 25"
     yield "no channels", lambda: replace(g, colors=g.colors[:, :0]), "D at least 1"
+    yield (
+        "basis list",
+        lambda: EmotionBasis(means=torch.zeros(1, 2, 3, dtype=torch.float16), rotations=[1.0]),
+        "EmotionBasis: rotations must be a tensor, got list",
+    )
     yield "basis empty", lambda: EmotionBasis(), "at least one field must be given, got none"
     yield "basis sizes", lambda: replace(b, colors=b.colors[:, :4]), r"colors must be \[K=2, N=5, D\], got \[2, 4, 3\]"
     yield "basis dtype", lambda: replace(b, colors=b.colors.float()), "colors must be float64 or float16, got float32"
