@@ -444,5 +444,5 @@ def test_transforms_are_refused_by_name(norm):
         lambda: torch.func.jvp(lambda x: norm(x, zero, zero), (x,), (x,)),
         lambda: torch.func.grad(lambda x: norm(x, zero, zero).sum())(x),
     ):
-        with pytest.raises(NotImplementedError, match="emotion_(re)?norm: torch.func's transforms"):
+        with pytest.raises(NotImplementedError, match=r"emotion_(re)?norm: torch.func's transforms"):
             transformed()
