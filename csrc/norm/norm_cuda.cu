@@ -243,13 +243,13 @@ int64_t emotion_norm_forward_cuda(const EmotionNormForward<T>& p) {
       aligned && with_group(p, [&](auto size) {
         constexpr int kGroup = decltype(size)::value, kPerBlock = Group<kGroup>::kPerBlock;
         const int64_t blocks = minimum((tokens + kPerBlock - 1) / kPerBlock, resident_blocks(p, block_of(kGroup)));
-        emotion_norm_forward_group_kernel<T, kGroup><<<unsigned(blocks), block_of(kGroup), 0, stream_of(p)>>>(p);
+        launch_kernel("emotion_norm_forward_group_kernel", emotion_norm_forward_group_kernel<T, kGroup>,
+                      unsigned(blocks), block_of(kGroup), 0, p, p);
       });
   if (!launched) {
     const unsigned blocks = grid_size(tokens, "emotion_norm_forward_kernel");
-    emotion_norm_forward_kernel<<<blocks, kThreads, 0, stream_of(p)>>>(p);
+    launch_kernel("emotion_norm_forward_kernel", emotion_norm_forward_kernel<T>, blocks, kThreads, 0, p, p);
   }
-  check_launch("emotion_norm_forward_kernel");
   return -1;
 }
 
@@ -265,21 +265,20 @@ int64_t emotion_norm_backward_cuda(const EmotionNormBackward<T>& p) {
         aligned && with_group(p, [&](auto size) {
           constexpr int kGroup = decltype(size)::value, kPerBlock = Group<kGroup>::kPerBlock;
           const unsigned blocks = grid_size((chunks + kPerBlock - 1) / kPerBlock, "emotion_norm_backward_kernel");
-          emotion_norm_backward_group_kernel<T, kGroup><<<blocks, block_of(kGroup), 0, stream_of(p)>>>(p);
+          launch_kernel("emotion_norm_backward_group_kernel", emotion_norm_backward_group_kernel<T, kGroup>, blocks,
+                        block_of(kGroup), 0, p, p);
         });
     if (!launched) {
       const unsigned blocks = grid_size(chunks, "emotion_norm_backward_kernel");
-      emotion_norm_backward_kernel<<<blocks, kThreads, 0, stream_of(p)>>>(p);
+      launch_kernel("emotion_norm_backward_kernel", emotion_norm_backward_kernel<T>, blocks, kThreads, 0, p, p);
     }
-    check_launch("emotion_norm_backward_kernel");
     const int64_t tiles = (p.channels + 31) / 32 * p.batch * (p.gate ? 3 : 2) * p.regions;
     const unsigned blocks = grid_size(tiles, "emotion_norm_sum_chunks_kernel");
-    emotion_norm_sum_chunks_kernel<<<blocks, dim3(32, kSumRows), 0, stream_of(p)>>>(p);
-    check_launch("emotion_norm_sum_chunks_kernel");
+    launch_kernel("emotion_norm_sum_chunks_kernel", emotion_norm_sum_chunks_kernel<T>, blocks, dim3(32, kSumRows), 0, p,
+                  p);
   }
   const unsigned blocks = grid_size((p.channels + kThreads - 1) / kThreads, "emotion_norm_finish_kernel");
-  emotion_norm_finish_kernel<<<blocks, kThreads, 0, stream_of(p)>>>(p);
-  check_launch("emotion_norm_finish_kernel");
+  launch_kernel("emotion_norm_finish_kernel", emotion_norm_finish_kernel<T>, blocks, kThreads, 0, p, p);
   return -1;
 }
 

@@ -77,8 +77,8 @@ void emotion_renorm_forward_cuda(const EmotionRenormForward<T>& p) {
   const DeviceGuard guard(p);
   const int64_t blocks = (p.batch * p.frames * p.width + kThreads - 1) / kThreads;
   if (blocks == 0) return;
-  emotion_renorm_forward_kernel<<<unsigned(minimum(blocks, int64_t(1) << 20)), kThreads, 0, stream_of(p)>>>(p);
-  check_launch("emotion_renorm_forward_kernel");
+  launch_kernel("emotion_renorm_forward_kernel", emotion_renorm_forward_kernel<T>,
+                unsigned(minimum(blocks, int64_t(1) << 20)), kThreads, 0, p, p);
 }
 
 template <class T>
@@ -88,12 +88,10 @@ void emotion_renorm_backward_cuda(const EmotionRenormBackward<T>& p) {
   if (p.width == 0) return;
   if (chunks > 0) {
     const unsigned blocks = grid_size(chunks, "emotion_renorm_backward_kernel");
-    emotion_renorm_backward_kernel<<<blocks, kThreads, 0, stream_of(p)>>>(p);
-    check_launch("emotion_renorm_backward_kernel");
+    launch_kernel("emotion_renorm_backward_kernel", emotion_renorm_backward_kernel<T>, blocks, kThreads, 0, p, p);
   }
   const unsigned blocks = grid_size((p.width + kThreads - 1) / kThreads, "emotion_renorm_finish_kernel");
-  emotion_renorm_finish_kernel<<<blocks, kThreads, 0, stream_of(p)>>>(p);
-  check_launch("emotion_renorm_finish_kernel");
+  launch_kernel("emotion_renorm_finish_kernel", emotion_renorm_finish_kernel<T>, blocks, kThreads, 0, p, p);
 }
 
 #define EMOGS_INSTANTIATE(T)                                                 \
