@@ -18,7 +18,7 @@ from emogs.ops.checks import Arguments
 from emogs.ops.project import Splats, make_scene
 from emogs.ops.raster import rasterize_scene
 from emogs.ops.settings import RasterSettings
-from emogs.ops.tiles import Tiles, expand_tile_mask, tile_shape
+from emogs.ops.tiles import Tiles, expand_tile_mask, make_tiles, tile_shape
 
 __all__ = ["RasterSettings", "Rendering", "rasterize"]
 
@@ -108,7 +108,7 @@ def rasterize(
     tile_mask = expand_tile_mask(arguments, tile_mask, tile_grid)
     check_probe(arguments, probe, (*scene.images, scene.gaussians), scene.means.dtype)
     out = rasterize_scene(scene, background, tile_mask, probe, settings)
-    colors, alphas, depths, records, splat_colors, outside, non_finite, offsets, ids, *_ = out
-    info = RasterInfo(Splats(records, splat_colors, outside, non_finite), Tiles(offsets, ids, tile_grid))
+    colors, alphas, depths, records, splat_colors, outside, non_finite, *rest = out
+    info = RasterInfo(Splats(records, splat_colors, outside, non_finite), make_tiles(tile_grid, *rest[:4]))
     colors, normals = colors.split([scene.colors.shape[-1], 3], -1) if settings.normals else (colors, None)
     return Rendering(colors, alphas, finish_depth(depths, alphas, settings), normals, info)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from emogs.ops.checks import Arguments
-from emogs.ops.native import _C, launch, routed
+from emogs.ops.native import _C, launch, needs_gradients, routed
 from emogs.ops.project import SPLAT_SIZE, Splats
 from emogs.ops.scene import check_fit
 from emogs.ops.settings import RasterSettings
@@ -61,6 +61,9 @@ def blend_tiles(
     arguments.check("splats.records", splats.records, "... N 8")
     arguments.check("splats.colors", splats.colors, "... N D", (splats.records.dtype,))
     arguments.check("tiles.ids", tiles.ids, "M", (torch.int32,))
+    if tiles.places is not None or tiles.rows is not None:
+        arguments.check("tiles.places", tiles.places, "M", (torch.int32,))
+        arguments.check("tiles.rows", tiles.rows, "P 2", (torch.int32,))
     images = splats.records.shape[:-2]
     if splats.colors.shape[:-2] != images:
         raise arguments.fail(
@@ -79,6 +82,8 @@ def blend_tiles(
         background,
         tiles.offsets,
         tiles.ids,
+        tiles.places,
+        tiles.rows,
         probe,
         width,
         height,
@@ -87,11 +92,6 @@ def blend_tiles(
         needs_gradients(splats.records, splats.colors, background, probe),
     )
     return colors, alphas, finish_depth(depths, alphas, settings)
-
-
-def needs_gradients(*tensors: Tensor | None) -> bool:
-    """Whether a backward pass may follow, so that forward must keep what it needs."""
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def check_probe(arguments: Arguments, probe: Tensor | None, splats: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -129,23 +129,26 @@ def finish_depth(depths: Tensor, alphas: Tensor, settings: RasterSettings) -> Te
 
 torch.library.define(
     "emogs::blend_tiles",
-    "(Tensor records, Tensor colors, Tensor? background, Tensor offsets, Tensor ids, Tensor? probe, int width, "
-    "int height, float[] settings, int depth, bool save) -> "
+    "(Tensor records, Tensor colors, Tensor? background, Tensor offsets, Tensor ids, Tensor? places, "
+    "Tensor? rows, Tensor? probe, int width, int height, float[] settings, int depth, bool save) -> "
     "(Tensor colors, Tensor alphas, Tensor depths, Tensor transmittances, Tensor last, Tensor medians)",
 )
 torch.library.define(
     "emogs::blend_tiles_backward",
-    "(Tensor records, Tensor colors, Tensor? background, Tensor offsets, Tensor ids, Tensor? probe, int width, "
-    "int height, float[] settings, int depth, Tensor transmittances, Tensor last, Tensor medians, Tensor? grad_colors, "
-    "Tensor? grad_alphas, Tensor? grad_depths) -> (Tensor, Tensor, Tensor, Tensor)",
+    "(Tensor records, Tensor colors, Tensor? background, Tensor offsets, Tensor ids, Tensor? places, "
+    "Tensor? rows, Tensor? probe, int width, int height, float[] settings, int depth, Tensor transmittances, "
+    "Tensor last, Tensor medians, Tensor? grad_colors, Tensor? grad_alphas, Tensor? grad_depths) -> "
+    "(Tensor, Tensor, Tensor, Tensor)",
 )
 MEDIAN = 2  # the `depth` argument of the operations is the DepthMode of csrc/blend/blend.h
 _BAD_OFFSETS, _LONG_LIST = -1, -3  # what the kernels return, from the same file
 
 
-def blend_native(records, colors, background, offsets, ids, probe, width, height, settings, depth, save):
-    _check_forward(records, colors, background, offsets, ids, probe, width, height, settings, depth)
-    outputs = _forward_fake(records, colors, background, offsets, ids, probe, width, height, settings, depth, save)
+def blend_native(records, colors, background, offsets, ids, places, rows, probe, width, height, settings, depth, save):
+    _check_forward(records, colors, background, offsets, ids, places, rows, probe, width, height, settings, depth)
+    outputs = _forward_fake(
+        records, colors, background, offsets, ids, places, rows, probe, width, height, settings, depth, save
+    )
     images, alphas, depths, transmittances, last, medians = outputs
     status = _C.blend_tiles_forward(
         **_common(records, colors, background, offsets, ids, width, height, settings, depth),
@@ -161,7 +164,7 @@ def blend_native(records, colors, background, offsets, ids, probe, width, height
 
 
 @torch.library.register_fake("emogs::blend_tiles")
-def _forward_fake(records, colors, background, offsets, ids, probe, width, height, settings, depth, save):
+def _forward_fake(records, colors, background, offsets, ids, places, rows, probe, width, height, settings, depth, save):
     shape = (*records.shape[:-2], height, width)
     images, alphas = records.new_empty((*shape, colors.shape[-1])), records.new_empty((*shape, 1))
     depths = records.new_empty((*shape, 1) if depth else 0)
@@ -177,6 +180,8 @@ def _backward(
     background,
     offsets,
     ids,
+    places,
+    rows,
     probe,
     width,
     height,
@@ -189,13 +194,13 @@ def _backward(
     grad_alphas,
     grad_depths,
 ):
-    _check_forward(records, colors, background, offsets, ids, probe, width, height, settings, depth)
+    _check_forward(records, colors, background, offsets, ids, places, rows, probe, width, height, settings, depth)
     given = (grad_colors, grad_alphas, grad_depths if depth else None)
     _check_backward(records, colors, width, height, depth, transmittances, last, medians, given)
-    grads = _backward_fake(records, colors, background, offsets, ids, probe)
+    grads = _backward_fake(records, colors, background, offsets, ids, places, rows, probe)
     grad_records, grad_splat_colors, grad_background, grad_probe = grads
     tiles, pairs, channels = len(offsets) - 1, len(ids), colors.shape[-1]
-    rows = min(_C.blend_tiles_rows(tiles=tiles, tile_offsets=offsets.contiguous()), pairs)
+    wave = min(_C.blend_tiles_rows(tiles=tiles, tile_offsets=offsets.contiguous()), pairs)
     with_background = background is not None
     status = _C.blend_tiles_backward(
         **_common(records, colors, background, offsets, ids, width, height, settings, depth),
@@ -208,7 +213,7 @@ def _backward(
         grad_image_colors=_dense(grad_colors),
         grad_alphas=_dense(grad_alphas),
         grad_depths=_dense(grad_depths) if depth else None,
-        pair_sums=colors.new_empty((rows, _C.blend_tiles_row_width(channels=channels))),
+        pair_sums=colors.new_empty((wave, _C.blend_tiles_row_width(channels=channels))),
         tile_pairs=torch.empty(tiles, dtype=torch.int32),
         tile_backgrounds=colors.new_empty((tiles, channels)) if with_background else None,
         grad_splats=grad_records,
@@ -221,19 +226,24 @@ def _backward(
 
 
 @torch.library.register_fake("emogs::blend_tiles_backward")
-def _backward_fake(records, colors, background, offsets, ids, probe, *rest):
+def _backward_fake(records, colors, background, offsets, ids, places, rows, probe, *rest):
     grad_background = colors.new_empty(0 if background is None else background.shape)
     grad_probe = records.new_empty(0 if probe is None else probe.shape)
     return records.new_empty(records.shape), colors.new_empty(colors.shape), grad_background, grad_probe
 
 
-def _check_forward(records, colors, background, offsets, ids, probe, width, height, settings, depth) -> None:
+def _check_forward(
+    records, colors, background, offsets, ids, places, rows, probe, width, height, settings, depth
+) -> None:
     """Refuses what would let the kernels read out of bounds. `blend_tiles` explains itself better; this is for
     operations that are called directly."""
     shapes = [None if t is None else t.shape for t in (records, colors, background, offsets, probe)]
     _check_shapes(*shapes, width, height, len(settings), depth)
     if ids.dim() != 1:
         raise ValueError(f"emogs: ids must be [M], got {list(ids.shape)}")
+    if rows is not None and rows.numel():
+        check_fit("places", None if places is None else places.shape, ids.shape)
+        check_fit("rows", rows.shape, (records.shape[:-1].numel(), 2))
 
 
 @lru_cache(maxsize=64)
@@ -279,9 +289,9 @@ def _check_lists(status: int, offsets: Tensor, ids: Tensor, count: int) -> None:
 
 
 def _save(ctx, inputs, output):
-    records, colors, background, offsets, ids, probe, *ctx.rest, ctx.saved = inputs
+    records, colors, background, offsets, ids, places, rows, probe, *ctx.rest, ctx.saved = inputs
     state = output[3:]
-    ctx.save_for_backward(records, colors, background, offsets, ids, probe, *state)
+    ctx.save_for_backward(records, colors, background, offsets, ids, places, rows, probe, *state)
     ctx.mark_non_differentiable(*state)
     ctx.set_materialize_grads(False)
 
@@ -293,9 +303,9 @@ def _differentiate(ctx, grad_colors, grad_alphas, grad_depths, *_):
     grads = blend_tiles_backward(
         *inputs, *ctx.rest, transmittances, last, medians, grad_colors, grad_alphas, grad_depths
     )
-    given = [inputs[0], inputs[1], inputs[2], inputs[5]]
+    given = [inputs[0], inputs[1], inputs[2], inputs[7]]
     records, colors, background, probe = (None if t is None else g for t, g in zip(given, grads, strict=True))
-    return records, colors, background, None, None, probe, *[None] * 5
+    return records, colors, background, *[None] * 4, probe, *[None] * 5
 
 
 def _refuse_second_derivative(ctx, *grads):

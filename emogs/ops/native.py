@@ -17,7 +17,7 @@ except ImportError as error:
         f"(in a checkout: `make build`). The loader said: {error}"
     ) from error
 
-__all__ = ["_C", "choose_route", "launch", "routed"]
+__all__ = ["_C", "choose_route", "launch", "needs_gradients", "on_cuda", "routed"]
 
 
 def launch(like: Tensor, dtype: torch.dtype | str | None = None) -> dict[str, Any]:
@@ -32,6 +32,16 @@ def launch(like: Tensor, dtype: torch.dtype | str | None = None) -> dict[str, An
         stream = torch.cuda.current_stream(like.device).cuda_stream
         return {"dtype": name, "device": like.device.index, "stream": stream, "threads": 1}
     return {"dtype": name, "device": -1, "stream": 0, "threads": torch.get_num_threads()}
+
+
+def on_cuda(like: Tensor) -> bool:
+    """Whether CUDA kernels run on this tensor; unlike `launch`, it may stand for none, as in a graph being traced."""
+    return like.is_cuda
+
+
+def needs_gradients(*tensors: Tensor | None) -> bool:
+    """Whether a backward pass may follow, so that forward must keep what it needs."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def choose_route(*tensors: Tensor | None) -> Literal["native", "autograd", "dispatcher"]:

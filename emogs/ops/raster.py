@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from emogs.ops.blend import blend_native, blend_tiles_backward, needs_gradients
-from emogs.ops.native import routed
+from emogs.ops.blend import blend_native, blend_tiles_backward
+from emogs.ops.native import needs_gradients, on_cuda, routed
 from emogs.ops.project import project_native, scene_gradients
 from emogs.ops.scene import SCENE_SIZE, SCHEMA, Scene, split_scene
 from emogs.ops.settings import RasterSettings
@@ -38,7 +38,8 @@ torch.library.define(
     "emogs::rasterize",
     f"({SCHEMA}, Tensor? background, Tensor? tile_mask, Tensor? probe, float[] blending, int depth, bool save) -> "
     "(Tensor colors, Tensor alphas, Tensor depths, Tensor records, Tensor splat_colors, Tensor outside, "
-    "Tensor non_finite, Tensor offsets, Tensor ids, Tensor transmittances, Tensor last, Tensor medians)",
+    "Tensor non_finite, Tensor offsets, Tensor ids, Tensor places, Tensor rows, Tensor transmittances, "
+    "Tensor last, Tensor medians)",
 )
 
 
@@ -49,11 +50,11 @@ def _compose(project, intersect, blend):
         scene, (background, tile_mask, probe, blending, depth, save) = Scene(*args[:SCENE_SIZE]), args[SCENE_SIZE:]
         width, height = scene.width, scene.height
         records, colors, outside, non_finite = project(*scene)
-        offsets, ids = intersect(records, width, height, tile_mask)
+        lists = intersect(records, width, height, tile_mask, save and on_cuda(records))
         images, alphas, depths, *kept = blend(
-            records, colors, background, offsets, ids, probe, width, height, blending, depth, save
+            records, colors, background, *lists, probe, width, height, blending, depth, save
         )
-        return images, alphas, depths, records, colors, outside, non_finite, offsets, ids, *kept
+        return images, alphas, depths, records, colors, outside, non_finite, *lists, *kept
 
     return forward
 
@@ -68,9 +69,9 @@ torch.library.register_fake(
 
 def _save(ctx, inputs, output):
     _, _, _, *state = output
-    records, colors, _, _, offsets, ids, *kept = state
+    records, colors, _, _, offsets, ids, places, rows, *kept = state
     tensors, ctx.scene, (background, _, probe, ctx.blending, ctx.depth, ctx.saved) = split_scene(inputs)
-    ctx.save_for_backward(*tensors, records, colors, background, offsets, ids, probe, *kept)
+    ctx.save_for_backward(*tensors, records, colors, background, offsets, ids, places, rows, probe, *kept)
     ctx.mark_non_differentiable(*state)
     ctx.set_materialize_grads(False)
 
@@ -78,11 +79,12 @@ def _save(ctx, inputs, output):
 def _differentiate(ctx, grad_images, grad_alphas, grad_depths, *_):
     if not ctx.saved:
         raise RuntimeError("rasterize: backward needs what forward keeps with save=True")
-    *tensors, records, colors, background, offsets, ids, probe, transmittances, last, medians = ctx.saved_tensors
+    (*tensors, records, colors, background, offsets, ids, places, rows, probe,
+     transmittances, last, medians) = ctx.saved_tensors  # fmt: skip
     scene = Scene(*tensors, *ctx.scene)
     grad_records, grad_colors, grad_background, grad_probe = blend_tiles_backward(
-        records, colors, background, offsets, ids, probe, scene.width, scene.height, ctx.blending, ctx.depth,
-        transmittances, last, medians, grad_images, grad_alphas, grad_depths,
+        records, colors, background, offsets, ids, places, rows, probe, scene.width, scene.height, ctx.blending,
+        ctx.depth, transmittances, last, medians, grad_images, grad_alphas, grad_depths,
     )  # fmt: skip
     grads = scene_gradients(ctx, scene, records, grad_records, grad_colors)
     grad_background = None if background is None else grad_background

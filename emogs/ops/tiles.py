@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from emogs.ops.checks import Arguments
-from emogs.ops.native import _C, launch, routed
+from emogs.ops.native import _C, launch, needs_gradients, on_cuda, routed
 from emogs.ops.project import SPLAT_SIZE, Splats
 from emogs.ops.scene import check_fit
 
@@ -34,6 +34,11 @@ class Tiles:
     """[M] int32 index of the splat in its image."""
     shape: torch.Size
     """The sizes [..., C, TH, TW] of what exists once a tile."""
+    places: Tensor | None = None
+    """[M] int32: pair j is the places[j]-th when the pairs of a splat stand together. Blending's backward pass on CUDA
+    adds a splat's pairs in this order, and finds it out itself if None."""
+    rows: Tensor | None = None
+    """[... C N, 2] int32, flat: the places [begin, end) of a splat's pairs; (0, 0) where it has none."""
 
     @property
     def counts(self) -> Tensor:
@@ -67,8 +72,13 @@ def intersect_tiles(splats: Splats, width: int, height: int, *, tile_mask: Tenso
         raise arguments.fail("splats.records", "on a device that holds data", "on meta")
     shape = tile_shape(splats.records.shape[:-2], width, height)
     tile_mask = expand_tile_mask(arguments, tile_mask, shape)
-    offsets, ids = _intersect_tiles(splats.records.detach(), width, height, tile_mask)
-    return Tiles(offsets, ids, shape)
+    rows = on_cuda(splats.records) and needs_gradients(splats.records, splats.colors)
+    return make_tiles(shape, *_intersect_tiles(splats.records.detach(), width, height, tile_mask, rows))
+
+
+def make_tiles(shape: torch.Size, offsets: Tensor, ids: Tensor, places: Tensor, rows: Tensor) -> Tiles:
+    """What the operation returns, with None for what it was not asked for."""
+    return Tiles(offsets, ids, shape, places, rows) if rows.numel() else Tiles(offsets, ids, shape)
 
 
 def tile_shape(images: torch.Size, width: int, height: int) -> torch.Size:
@@ -95,11 +105,12 @@ def expand_tile_mask(arguments: Arguments, tile_mask: Tensor | None, shape: torc
 
 torch.library.define(
     "emogs::intersect_tiles",
-    "(Tensor records, int width, int height, Tensor? tile_mask) -> (Tensor offsets, Tensor ids)",
+    "(Tensor records, int width, int height, Tensor? tile_mask, bool rows) -> "
+    "(Tensor offsets, Tensor ids, Tensor places, Tensor rows)",
 )
 
 
-def intersect_native(records, width, height, tile_mask):
+def intersect_native(records, width, height, tile_mask, rows):
     Arguments("intersect_tiles").check_size(width, height)
     check_fit("records", records.shape[-1:], (SPLAT_SIZE,))
     if tile_mask is not None:
@@ -135,7 +146,31 @@ def intersect_native(records, width, height, tile_mask):
         )
     ids = torch.empty(pairs, dtype=torch.int32)
     _C.intersect_tiles_fill(**common, ids=ids)
-    return offsets, ids
+    return offsets, ids, *(find_places(offsets, ids, images, count) if rows else no_places(ids))
+
+
+def find_places(offsets: Tensor, ids: Tensor, images: int, count: int) -> tuple[Tensor, Tensor]:
+    """`Tiles.places` and `Tiles.rows` of any lists, with the splats in the order of images and indices.
+
+    Args:
+        offsets: [I T + 1].
+        ids: [M].
+        images, count: I and N.
+    """
+    tiles = (len(offsets) - 1) // max(images, 1)
+    image = torch.repeat_interleave(torch.arange(len(offsets) - 1, device=ids.device) // max(tiles, 1), offsets.diff())
+    splats, order = torch.sort(image * count + ids, stable=True)
+    places = torch.empty_like(ids)
+    places[order] = torch.arange(len(ids), dtype=torch.int32, device=ids.device)
+    ends = torch.bincount(splats, minlength=images * count).cumsum(0)
+    begins = torch.cat([ends.new_zeros(min(len(ends), 1)), ends[:-1]])
+    rows = torch.stack([begins, ends], -1)
+    return places, (rows * (begins < ends)[:, None]).int()
+
+
+def no_places(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The same where nobody asks for them: [0] and [0, 2]."""
+    return ids.new_empty(0), ids.new_empty((0, 2))
 
 
 torch.library.impl("emogs::intersect_tiles", "cpu", intersect_native)
@@ -143,7 +178,10 @@ _intersect_tiles = routed("intersect_tiles", intersect_native)
 
 
 @torch.library.register_fake("emogs::intersect_tiles")
-def _forward_fake(records, width, height, tile_mask):
+def _forward_fake(records, width, height, tile_mask, rows):
     pairs = torch.library.get_ctx().new_dynamic_size()
     offsets = records.new_empty(records.shape[:-2].numel() * tile_count(width, height) + 1, dtype=torch.int64)
-    return offsets, records.new_empty(pairs, dtype=torch.int32)
+    ids = records.new_empty(pairs, dtype=torch.int32)
+    if not rows:
+        return offsets, ids, *no_places(ids)
+    return offsets, ids, torch.empty_like(ids), ids.new_empty((records.shape[:-1].numel(), 2))

@@ -11,6 +11,7 @@ from raster_scenes import WITHOUT_EDGES, random_scene
 
 from emogs import RasterSettings
 from emogs.ops import Splats, Tiles, blend_tiles, intersect_tiles, project_gaussians
+from emogs.ops.tiles import find_places
 
 SIZE = (21, 18)  # two by two tiles, neither side a multiple of sixteen
 
@@ -188,7 +189,7 @@ def test_operation_is_sound():
     records, colors = splats.records.clone().requires_grad_(), splats.colors.clone().requires_grad_()
     background = background[None].clone().requires_grad_()
     probe = torch.zeros(1, 4, 4, dtype=torch.float64, requires_grad=True)
-    lists = (tiles.offsets, tiles.ids)
+    lists = (tiles.offsets, tiles.ids, *find_places(tiles.offsets, tiles.ids, 1, 4))
     for ground, probing, depth in ((background, probe, 2), (background, None, 1), (None, None, 0)):
         arguments = (records, colors, ground, *lists, probing, *SIZE, WITHOUT_EDGES.blending, depth, True)
         torch.library.opcheck(torch.ops.emogs.blend_tiles, arguments)
@@ -208,6 +209,17 @@ def test_refusals():
             "splats.colors must be float64",
         ),
         ((splats, dataclasses.replace(tiles, ids=tiles.ids.long()), *SIZE), {}, "tiles.ids must be int32, got int64"),
+        (
+            (splats, dataclasses.replace(tiles, places=tiles.ids[1:], rows=torch.zeros(8, 2).int()), *SIZE),
+            {},
+            r"tiles.places must be \[M=",
+        ),
+        ((splats, dataclasses.replace(tiles, rows=torch.zeros(8, 2)), *SIZE), {}, "tiles.places must be a tensor"),
+        (
+            (splats, dataclasses.replace(tiles, places=tiles.ids), *SIZE),
+            {},
+            "tiles.rows must be a tensor, got NoneType",
+        ),
         ((splats, tiles, -21, 18), {}, "width must be an int from 1 to 16384, got -21"),
         ((splats, tiles, 21, 18.0), {}, "height must be an int from 1 to 16384, got 18.0"),
         ((splats, tiles, 16, 18), {}, r"tiles.offsets must be \[5\], got \[9\]"),
@@ -284,7 +296,18 @@ def test_without_gradients_the_same_images(channels, depth, isa):
     with torch.no_grad():
         assert torch.equal(blend_tiles(given, tiles, *SIZE, **options)[0], alone[0])
     kept = torch.ops.emogs.blend_tiles(
-        given.records, splats.colors, None, tiles.offsets, tiles.ids, None, *SIZE, settings.blending, 0, False
+        given.records,
+        splats.colors,
+        None,
+        tiles.offsets,
+        tiles.ids,
+        None,
+        None,
+        None,
+        *SIZE,
+        settings.blending,
+        0,
+        False,
     )
     assert all(len(t) == 0 for t in kept[3:])
     with pytest.raises(RuntimeError, match="save=True"):
@@ -362,12 +385,23 @@ def test_lists_that_point_nowhere(compiled):
         with pytest.raises(ValueError, match=r"tiles.offsets must be rising from 0 to M="):
             call(offsets, tiles.ids)
     kept = torch.ops.emogs.blend_tiles(
-        splats.records, splats.colors, None, tiles.offsets, tiles.ids, None, *SIZE, RasterSettings().blending, 2, True
+        splats.records,
+        splats.colors,
+        None,
+        tiles.offsets,
+        tiles.ids,
+        None,
+        None,
+        None,
+        *SIZE,
+        RasterSettings().blending,
+        2,
+        True,
     )[3:]
     for offsets, ids, name in ((tiles.offsets, negative, "tiles.ids"), (tiles.offsets + 1, tiles.ids, "tiles.offsets")):
         with pytest.raises(ValueError, match=name):
             torch.ops.emogs.blend_tiles_backward(
-                splats.records, splats.colors, None, offsets, ids, None, *SIZE, RasterSettings().blending, 2,
+                splats.records, splats.colors, None, offsets, ids, *[None] * 3, *SIZE, RasterSettings().blending, 2,
                 *kept, torch.ones(2, 18, 21, 3, dtype=torch.float64), None, None,
             )  # fmt: skip
 

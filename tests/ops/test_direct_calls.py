@@ -10,6 +10,7 @@ import emogs
 from emogs import RasterSettings
 from emogs.ops.checks import Arguments
 from emogs.ops.project import make_scene
+from emogs.ops.tiles import find_places
 
 
 def direct_calls():
@@ -84,7 +85,7 @@ def test_backward_with_splats_of_another_scene(which):
 def test_direct_intersections_stay_in_bounds(shape, mask, size, message):
     mask = None if mask is None else torch.ones(mask, dtype=torch.bool)
     with pytest.raises(ValueError, match=message):
-        torch.ops.emogs.intersect_tiles(torch.zeros(shape), *size, mask)
+        torch.ops.emogs.intersect_tiles(torch.zeros(shape), *size, mask, False)
 
 
 @pytest.fixture
@@ -93,9 +94,11 @@ def blend_call():
     scene = random_scene(6, size=(19, 17))
     splats = emogs.ops.project_gaussians(scene.gaussians, scene.cameras)
     tiles = emogs.ops.intersect_tiles(splats, 19, 17)
+    places, rows = find_places(tiles.offsets, tiles.ids, 2, 6)
     call = {
         "records": splats.records, "colors": splats.colors, "background": torch.zeros(2, 3, dtype=torch.float64),
-        "offsets": tiles.offsets, "ids": tiles.ids, "probe": torch.zeros(2, 6, 4, dtype=torch.float64),
+        "offsets": tiles.offsets, "ids": tiles.ids, "places": places, "rows": rows,
+        "probe": torch.zeros(2, 6, 4, dtype=torch.float64),
         "width": 19, "height": 17, "settings": RasterSettings().blending, "depth": 2,
     }  # fmt: skip
     colors, alphas, depths, *state = torch.ops.emogs.blend_tiles(*call.values(), True)
@@ -113,6 +116,8 @@ def blend_call():
         ("background", lambda t: t[..., :2]),
         ("offsets", lambda t: t[:-1]),
         ("ids", lambda t: t[None]),
+        ("places", lambda t: t[1:]),
+        ("rows", lambda t: t[1:]),
         ("probe", lambda t: t[:, :5]),
         ("width", lambda size: 1 << 33),
         ("height", lambda size: 0),
@@ -127,7 +132,7 @@ def blend_call():
     ],
 )
 def test_direct_blending_stays_in_bounds(blend_call, name, change):
-    inputs = list(blend_call)[:10]
+    inputs = list(blend_call)[:12]
     changed = blend_call | {name: change(blend_call[name])}
     message = "emogs: .* must be"
     if name in inputs:
@@ -142,4 +147,4 @@ def test_lists_too_long_for_positions_in_float32():
     splats = torch.zeros(1, 1, 8), torch.zeros(1, 1, 1)
     offsets, ids = torch.tensor([0, 2**24 + 1]), torch.zeros(2**24 + 1, dtype=torch.int32)
     with pytest.raises(ValueError, match=r"lists of at most 2\^24 splats in float32, got 16777217 in a tile"):
-        torch.ops.emogs.blend_tiles(*splats, None, offsets, ids, None, 9, 7, RasterSettings().blending, 0, False)
+        torch.ops.emogs.blend_tiles(*splats, None, offsets, ids, *[None] * 3, 9, 7, RasterSettings().blending, 0, False)

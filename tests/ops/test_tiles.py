@@ -13,7 +13,7 @@ from raster_scenes import random_scene
 
 from emogs import Cameras, Gaussians
 from emogs.ops import Splats, Tiles, blend_tiles, intersect_tiles, project_gaussians
-from emogs.ops.tiles import TILE_SIZE, tile_count
+from emogs.ops.tiles import TILE_SIZE, find_places, tile_count
 
 CUT = 1 / 255
 SIZE = (170, 150)  # eleven by ten tiles: more than a box of bits holds
@@ -25,6 +25,20 @@ def pairs_of(tiles: Tiles, images: int, width: int, height: int) -> list[list[li
     assert len(offsets) == images * count + 1 and offsets[-1] == len(ids)
     lists = [ids[begin:end] for begin, end in itertools.pairwise(offsets)]
     return [lists[i * count : (i + 1) * count] for i in range(images)]
+
+
+def check_places(tiles: Tiles, places: torch.Tensor, rows: torch.Tensor, images: int, splats: int) -> None:
+    """Places number the pairs so that those of a splat, in the order of tiles, stand together in its row."""
+    offsets, ids = tiles.offsets, tiles.ids.long()
+    tiles_per_image = max((len(offsets) - 1) // max(images, 1), 1)
+    image = torch.repeat_interleave(torch.arange(len(offsets) - 1) // tiles_per_image, offsets.diff())
+    assert places.dtype == rows.dtype == torch.int32 and rows.shape == (images * splats, 2)
+    assert torch.equal(places.sort().values, torch.arange(len(ids), dtype=torch.int32))
+    pairs = {}
+    for owner, place in zip((image * splats + ids).tolist(), places.tolist(), strict=True):
+        pairs.setdefault(owner, []).append(place)
+    for owner, (begin, end) in enumerate(rows.tolist()):
+        assert pairs.get(owner, []) == list(range(begin, end)) and (begin < end or begin == end == 0)
 
 
 def largest_alphas(splats: Splats, width: int, height: int) -> torch.Tensor:
@@ -226,6 +240,18 @@ def test_lists_do_not_depend_on_threads_or_batches(isa, dtype):
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("cameras", [1, 2])
+def test_places_of_pairs(cameras):
+    scene = random_scene(60, scale=0.2, size=(97, 51), cameras=cameras, dtype=torch.float32)
+    tiles = intersect_tiles(project_gaussians(scene.gaussians, scene.cameras), 97, 51)
+    assert tiles.places is None and tiles.rows is None and len(tiles.ids) > 200
+    check_places(tiles, *find_places(tiles.offsets, tiles.ids, cameras, 60), cameras, 60)
+    nothing = torch.zeros(0, dtype=torch.int32)
+    for images, splats in ((2, 3), (0, 3), (2, 0)):
+        places, rows = find_places(torch.zeros(images * 4 + 1, dtype=torch.int64), nothing, images, splats)
+        assert places.shape == (0,) and torch.equal(rows, torch.zeros(images * splats, 2, dtype=torch.int32))
+
+
 def test_no_splats():
     empty = random_scene(0)
     tiles = intersect_tiles(project_gaussians(empty.gaussians, empty.cameras), 19, 17)
@@ -249,8 +275,9 @@ def test_hostile_records_stay_in_bounds(field, value):
 def test_operation_is_sound():
     scene = random_scene(6)
     splats = project_gaussians(scene.gaussians, scene.cameras)
-    for mask in (None, torch.tensor([[True, False], [False, True]]).expand(2, 2, 2)):
-        torch.library.opcheck(torch.ops.emogs.intersect_tiles, (splats.records, 19, 17, mask))
+    masks = (None, torch.tensor([[True, False], [False, True]]).expand(2, 2, 2))
+    for mask, rows in itertools.product(masks, (False, True)):
+        torch.library.opcheck(torch.ops.emogs.intersect_tiles, (splats.records, 19, 17, mask, rows))
 
 
 @pytest.mark.parametrize(
