@@ -2,7 +2,8 @@
 
 Expressions do not add: two emotions that both raise the brows do not raise them twice, and lip corners cannot go up and
 down. Free mixes are therefore a noisy-or over emotions, per action unit, after antagonists have fought it out between
-emotions. Named compounds are faces of their own: a mix that comes near one takes its table instead.
+emotions. Named compounds are faces of their own: a mix that comes near one blends into its table, and what antagonists
+the blend brings together fight it out too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .checks import check_floats
 from .tables import EMOTIONS, EmotionTables, default_tables
 
 
@@ -17,30 +19,45 @@ def action_units_from_emotion(codes: Tensor, tables: EmotionTables | None = None
     """Action unit intensities of emotion codes.
 
     Args:
-        codes: [B, 7] in [0, 1].
+        codes: [..., 7] in [0, 1].
         tables: None is emogs' own.
     Returns:
-        [B, U, 2] in [0, 1], for each unit of `tables.units` the subject's left and right; differentiable.
+        [..., U, 2] in [0, 1], for each unit of `tables.units` the subject's left and right; differentiable.
     """
     tables = tables or default_tables()
-    if codes.ndim != 2 or codes.shape[1] != len(EMOTIONS):
-        raise ValueError(f"codes: expected [B, {len(EMOTIONS)}], got {list(codes.shape)}")
-    weight = _compound_weights(codes, tables)  # [B, C]
-    strength = codes.sum(1).clamp_max(1)
-    named = torch.einsum("bc,cus->bus", weight * strength[:, None], tables.compound_units.to(codes))
-    return named + (1 - weight.sum(1))[:, None, None] * _free_mix(codes, tables)
+    check_floats("codes", codes, len(EMOTIONS))
+    rows = codes.reshape(-1, len(EMOTIONS))
+    weight = _compound_weights(rows, tables)  # [B, C]
+    strength = rows.sum(1).clamp_max(1)
+    named = (weight * strength[:, None])[..., None, None] * tables.compound_units.to(codes)  # [B, C, U, 2]
+    free = (1 - weight.sum(1))[:, None, None] * _free_mix(rows, tables)
+    units = named.sum(1) + free
+    for one, other in tables.antagonists:
+        # Faces that know both by themselves keep both; what only the blend brings together cancels.
+        own = torch.minimum(named[:, :, one], named[:, :, other]).sum(1) + torch.minimum(free[:, one], free[:, other])
+        clash = torch.minimum(units[:, one], units[:, other]) - own  # [B, 2], not negative: min is concave
+        pair = torch.tensor([one, other], device=codes.device)
+        units = units.index_add(1, pair, -clash.clamp_min(0)[:, None].expand(-1, 2, -1))
+    return units.reshape(*codes.shape[:-1], len(tables.units), 2)
 
 
 def expression_from_action_units(units: Tensor, tables: EmotionTables | None = None) -> Tensor:
-    """ARKit channels [B, 52] in [0, 1] of action units [B, U, 2]; units sharing a channel saturate, they do not add."""
+    """ARKit channels of action units; units sharing a channel saturate, they do not add.
+
+    Lost: what ARKit has no shape for, such as the sides of units whose shapes have none (1, 17, 18, 22, 25 to 28).
+
+    Args:
+        units: [..., U, 2] in [0, 1], left and right.
+    Returns:
+        [..., 52] in [0, 1], in the order of ARKIT_NAMES; differentiable.
+    """
     tables = tables or default_tables()
-    if units.ndim != 3 or units.shape[1:] != (len(tables.units), 2):
-        raise ValueError(f"units: expected [B, {len(tables.units)}, 2], got {list(units.shape)}")
-    return _noisy_or(torch.einsum("bus,use->bue", units, tables.shapes.to(units)), dim=1)
+    check_floats("units", units, len(tables.units), 2)
+    return _noisy_or(torch.einsum("...us,use->...ue", units, tables.shapes.to(units)), dim=-2)
 
 
 def expression_from_emotion(codes: Tensor, tables: EmotionTables | None = None) -> Tensor:
-    """ARKit channels [B, 52] in [0, 1] of emotion codes [B, 7]; gaze and blinks stay zero.
+    """ARKit channels [..., 52] in [0, 1] of emotion codes [..., 7]; gaze and blinks stay zero.
 
     Example:
         >>> import torch

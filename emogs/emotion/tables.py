@@ -7,7 +7,7 @@ In the file "12" is both sides, "L12" and "R12" one side. An inconsistent file i
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +38,40 @@ class EmotionTables:
     compound_units: Tensor  # [C, U, 2] unit intensities of a full compound
     antagonists: tuple[tuple[int, int], ...]  # index pairs into units
     shapes: Tensor  # [U, 2, 52] ARKit value at unit intensity 1 of one side; shapes without a side get a half from each
+    articulation_units: tuple[int, ...]  # indices into units: what speech, gaze and blinks move
+    articulation_shapes: tuple[int, ...]  # indices into ARKIT_NAMES, likewise
+    reading_order: tuple[int, ...]  # units in the order in which they are read off shapes; the rest never are
+    regions: tuple[str, ...]  # [R] parts of a face that may feel different things
+    unit_regions: Tensor  # [U] int64 into regions
+    shape_regions: Tensor  # [52] int64 into regions
+    landmark_regions: Tensor  # [68] int64 into regions, -1 for iBUG landmarks that mark no region
+    affect: Tensor  # [7, 3] valence, arousal, dominance of a full emotion, in [-1, 1]; NaN where none is known
+
+    def with_affect(self, emotion: str, valence: float, arousal: float, dominance: float = 0.0) -> EmotionTables:
+        """These tables with another place for an emotion, such as contempt, for which no citable value is known.
+
+        Raises:
+            ValueError: the emotion is unknown, or a number is not in [-1, 1].
+
+        >>> tables = default_tables().with_affect("contempt", -0.5, 0.1, 0.4)
+        """
+        affect = self.affect.clone()
+        affect[_index(EMOTIONS, emotion)] = _point(emotion, [valence, arousal, dominance])
+        return replace(self, affect=affect)
+
+    def with_shapes(self, unit: str, shapes: dict[str, float]) -> EmotionTables:
+        """These tables with other ARKit shapes for an action unit; names without a side stand for both.
+
+        Raises:
+            ValueError: the unit or a shape is unknown, or an emotion would now move gaze or lids.
+
+        >>> tables = default_tables().with_shapes("10", {"mouthShrugUpper": 1.0})  # as ICT-FaceKit has it
+        """
+        changed = self.shapes.clone()
+        changed[_index(self.units, unit)] = _shapes(unit, shapes)
+        tables = replace(self, shapes=changed)
+        _check(tables)
+        return replace(tables, unit_regions=_unit_regions(tables))
 
 
 def load_tables(path: str | Path = TABLES_FILE) -> EmotionTables:
@@ -58,11 +92,20 @@ def load_tables(path: str | Path = TABLES_FILE) -> EmotionTables:
             compound_units=torch.stack([_intensities(compounds[name], "units", units) for name in compounds]),
             antagonists=tuple((_index(units, a), _index(units, b)) for a, b in data["antagonists"]["pairs"]),
             shapes=torch.stack([_shapes(unit, data["action_units"]["units"][unit]["shapes"]) for unit in units]),
+            articulation_units=tuple(_index(units, unit) for unit in data["articulation"]["units"]),
+            articulation_shapes=_channels(data["articulation"]["shapes"]),
+            reading_order=tuple(_index(units, unit) for unit in data["reading"]["order"]),
+            regions=tuple(data["regions"]["parts"]),
+            unit_regions=torch.zeros(len(units), dtype=torch.int64),
+            shape_regions=_shape_regions(data["regions"]["parts"]),
+            landmark_regions=_landmark_regions(data["regions"]["parts"]),
+            affect=torch.stack([_point(name, data["affect"]["points"][name]) for name in EMOTIONS]),
         )
         _check(tables)
+        tables = replace(tables, unit_regions=_unit_regions(tables))
     except KeyError as error:
         raise ValueError(f"{path}: {error} is missing") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, IndexError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from None
     return tables
 
@@ -104,6 +147,51 @@ def _shapes(unit: str, shapes: dict[str, float]) -> Tensor:
             sides = [1.0, 0.0] if channel.endswith("Left") else [0.0, 1.0] if channel.endswith("Right") else [0.5, 0.5]
             out[:, ARKIT_NAMES.index(channel)] = value * torch.tensor(sides)
     return out
+
+
+def _channels(beginnings: list[str]) -> tuple[int, ...]:
+    """Indices of the ARKit shapes whose names begin so."""
+    for beginning in beginnings:
+        if not any(name.startswith(beginning) for name in ARKIT_NAMES):
+            raise ValueError(f"no ARKit shape begins with {beginning!r}")
+    return tuple(i for i, name in enumerate(ARKIT_NAMES) if name.startswith(tuple(beginnings)))
+
+
+def _shape_regions(parts: dict[str, dict[str, list[str]]]) -> Tensor:
+    """[52] the one region that claims each shape."""
+    claims = torch.zeros(len(parts), len(ARKIT_NAMES), dtype=torch.bool)
+    for claim, part in zip(claims, parts.values(), strict=True):
+        claim[list(_channels(part["shapes"]))] = True
+    if (wrong := (claims.sum(0) != 1).nonzero()).numel():
+        raise ValueError(f"regions: {ARKIT_NAMES[int(wrong[0])]} must belong to exactly one region")
+    return claims.int().argmax(0)
+
+
+def _landmark_regions(parts: dict[str, dict[str, list[list[int]]]]) -> Tensor:
+    """[68] the region that each iBUG landmark marks, or -1."""
+    out = torch.full((68,), -1)
+    for index, part in enumerate(parts.values()):
+        for first, last in part["landmarks"]:
+            if not 0 <= first <= last < len(out):
+                raise ValueError(f"regions: landmarks {first} to {last} are not among 0 to 67")
+            out[first : last + 1] = index
+    return out
+
+
+def _unit_regions(tables: EmotionTables) -> Tensor:
+    """[U] the region in which each unit moves most."""
+    moved = tables.shapes.sum(1)
+    of_region = [moved[:, tables.shape_regions == region].sum(1) for region in range(len(tables.regions))]
+    return torch.stack(of_region, 1).argmax(1)
+
+
+def _point(emotion: str, point: list[float] | None) -> Tensor:
+    """[3] an emotion's valence, arousal and dominance; NaN for None."""
+    if point is None:
+        return torch.full((3,), torch.nan)
+    if len(point) != 3 or not all(isinstance(x, (int, float)) and -1 <= x <= 1 for x in point):
+        raise ValueError(f"affect of {emotion}: expected valence, arousal, dominance from -1 to 1, got {point!r}")
+    return torch.tensor(point)
 
 
 def _index(names: tuple[str, ...], name: str) -> int:

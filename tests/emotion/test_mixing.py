@@ -125,10 +125,23 @@ def test_gradients_are_finite_at_neutral_and_at_full():
 
 
 def test_wrong_shapes_are_named():
-    with pytest.raises(ValueError, match=r"codes: expected \[B, 7\], got \[7\]"):
-        expression_from_emotion(torch.zeros(7))
+    with pytest.raises(ValueError, match=r"codes: expected \[..., 7\], got \[3, 8\]"):
+        expression_from_emotion(torch.zeros(3, 8))
     with pytest.raises(ValueError, match=r"units: expected"):
         expression_from_action_units(torch.zeros(1, 3))
+
+
+@given(codes, st.floats(0, 1))
+def test_antagonists_never_pull_together_beyond_what_one_face_knows(code, share):
+    """Compounds included: near sadly angry (frown) some happiness (smile) must not pull the corners both ways."""
+    mixed = share * code + (1 - share) * parse_emotion("sadly angry=0.9,happy=0.3")[None]
+    up, down = unit(mixed, "12"), unit(mixed, "15")
+    assert torch.minimum(up, down).max() <= EPSILON
+
+
+def test_leading_dimensions_are_kept():
+    codes = torch.rand(2, 3, 7, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(expression_from_emotion(codes)[1, 2], expression_from_emotion(codes[1, 2]))
 
 
 def test_an_empty_batch_is_fine():

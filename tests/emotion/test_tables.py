@@ -85,6 +85,14 @@ def breaks(table, path, value):
         (["compounds", "names", "awed", "units"], {"R1": "much"}, "much"),
         (["compounds", "names", "awed"], {}, "missing"),
         (["antagonists", "pairs"], [["12", "13"]], "'13' is unknown"),
+        (["articulation", "units"], ["99"], "'99' is unknown"),
+        (["articulation", "shapes"], ["lipsync"], "no ARKit shape begins with 'lipsync'"),
+        (["reading", "order"], ["1", "99"], "'99' is unknown"),
+        (["regions", "parts", "brow", "shapes"], ["brow", "eye"], "exactly one region"),
+        (["regions", "parts", "brow", "shapes"], ["browInnerUp"], "browDownLeft must belong to exactly one region"),
+        (["regions", "parts", "brow", "landmarks"], [[17, 68]], "landmarks 17 to 68"),
+        (["affect", "points", "happy"], [2, 0, 0], "affect of happy"),
+        (["affect", "points", "happy"], "high", "affect of happy"),
     ],
 )
 def test_a_broken_file_is_refused_by_place(tmp_path, data, path, value, message):
@@ -101,3 +109,21 @@ def test_a_file_that_is_no_json_is_refused(tmp_path):
     file.write_text("{")
     with pytest.raises(ValueError, match=r"broken\.json"):
         load_tables(file)
+
+
+def test_a_shape_table_can_be_changed_and_is_checked():
+    tables = default_tables().with_shapes("10", {"mouthShrugUpper": 1.0})
+    unit, shape = tables.units.index("10"), ARKIT_NAMES.index("mouthShrugUpper")
+    assert tables.shapes[unit, :, shape].tolist() == [0.5, 0.5]
+    assert tables.shapes[unit].sum() == 1
+    with pytest.raises(ValueError, match="no ARKit shape"):
+        default_tables().with_shapes("10", {"mouthGrin": 1.0})
+    with pytest.raises(ValueError, match="gaze or lids"):
+        default_tables().with_shapes("12", {"eyeBlink": 1.0})
+
+
+def test_every_unit_has_a_region():
+    tables = default_tables()
+    for region, expected in (("brow", {"1", "2", "4"}), ("eyes", {"5", "6", "7", "43", "45", "61", "62", "63", "64"})):
+        index = tables.regions.index(region)
+        assert {unit for unit, at in zip(tables.units, tables.unit_regions, strict=True) if at == index} == expected

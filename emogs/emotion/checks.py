@@ -1,0 +1,31 @@
+"""The checks that every converter of emotions makes: a tensor's type and trailing sizes, by name."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def check_floats(name: str, value: object, *sizes: int | tuple[int, ...]) -> Tensor:
+    """The value, if it is a floating-point tensor [..., *sizes]; a tuple of sizes allows each of them.
+
+    Raises:
+        TypeError: it is no tensor, or its numbers are no floats.
+        ValueError: its last sizes are others.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name}: expected floating-point numbers, got {value.dtype}")
+    allowed = [size if isinstance(size, tuple) else (size,) for size in sizes]
+    found = value.shape[value.ndim - len(sizes) :]
+    if value.ndim < len(sizes) or any(size not in ok for size, ok in zip(found, allowed, strict=True)):
+        wanted = ", ".join(" or ".join(map(str, size)) for size in allowed)
+        raise ValueError(f"{name}: expected [..., {wanted}], got {list(value.shape)}")
+    return value
+
+
+def check_range(name: str, value: Tensor, low: float, high: float) -> None:
+    """Raises ValueError if a number is outside [low, high] or NaN; costs a synchronisation on a GPU."""
+    if value.numel() and not bool(((value >= low) & (value <= high)).all()):
+        wrong = value[~((value >= low) & (value <= high))].flatten()[0]
+        raise ValueError(f"{name}: expected numbers from {low:g} to {high:g}, got {float(wrong):g}")
