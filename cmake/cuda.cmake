@@ -15,6 +15,7 @@ set_target_properties(_C PROPERTIES
   CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}" CUDA_STANDARD 17 CUDA_RUNTIME_LIBRARY Static
   CUDA_VISIBILITY_PRESET hidden)
 
+target_sources(_C PRIVATE csrc/common/cuda_sort.cu)
 foreach(op IN LISTS EMOGS_OPS)
   file(GLOB sources CONFIGURE_DEPENDS csrc/${op}/*.cu)
   target_sources(_C PRIVATE ${sources})
