@@ -8,7 +8,7 @@ BUILD_REQUIREMENTS := 'setuptools>=77' 'pybind11>=3.0' 'cmake>=3.26' ninja  # as
 PIP := .venv/bin/python -m pip
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test check format build clean
+.PHONY: demo test check cuda-gate format build clean
 
 demo: build
 	python -m emogs avatar "$(PHOTO)" --emotion $(EMOTION) --out $(OUT)
@@ -22,6 +22,11 @@ check: build
 	clang-format --dry-run --Werror $(shell git ls-files csrc)
 	mypy
 	python -m pytest $(PYTEST_ARGS)
+
+# Registers, spills, instructions and occupancy of every CUDA kernel against benchmarks/cuda_budget.json; needs no GPU.
+# 77: there is no nvcc here, or not the one that the budget was made with.
+cuda-gate: .venv/.installed
+	python benchmarks/cuda_gate.py check || [ $$? -eq 77 ]
 
 format: .venv/.installed
 	ruff check --fix .
