@@ -64,7 +64,7 @@ def check(only: Positional[str] = "", budget: Path = PATH) -> int:
     same = sum(codes.get(place) == figures["code"] for place, figures in now.items())
     console.print(
         f"CUDA kernels: {len(now)} on sm_{', sm_'.join(map(str, ARCHITECTURES))}; {same} are the same machine code as "
-        f"in the budget, {len(beyond)} complaints; nvcc {tools.versions['nvcc']}, {time.perf_counter() - start:.0f} s"
+        f"in the budget; complaints: {len(beyond)}; nvcc {tools.versions['nvcc']}, {time.perf_counter() - start:.0f} s"
     )
     for name, why in EXEMPT.items():
         if (ROOT / name).exists() and only in name:
@@ -153,6 +153,8 @@ def _measure(tools: Tools, was: Budget, only: str) -> tuple[dict[str, dict[str, 
     if len(common) != 1:
         raise Broken(f"kernel files are compiled with different flags: {sorted(common)}")
     chosen = {name: options for name, options in flags.items() if only in name}
+    if not chosen:
+        raise Broken(f"no kernel file's path contains {only!r}")
     return judged(measure(tools, chosen, FOLDER), was), common.pop()
 
 

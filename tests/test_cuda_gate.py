@@ -390,7 +390,7 @@ def test_the_whole_command(tools, tmp_path):
     reason = ["--why", "seen by a test"] if run.returncode else []
     assert gate("accept", "csrc/renorm", "--budget", path, *reason).returncode == 0
     run = gate("check", "csrc/renorm", "--budget", path)
-    assert run.returncode == 0 and "0 complaints" in run.stdout, run.stdout
+    assert run.returncode == 0 and "complaints: 0" in run.stdout, run.stdout
     content = json.loads(path.read_text())
     variants = content["files"]["csrc/renorm/renorm_cuda.cu"]["emotion_renorm_forward_kernel"]["variants"]
     variants["<float>"]["sm_120"]["registers"] -= 8
@@ -398,6 +398,8 @@ def test_the_whole_command(tools, tmp_path):
     run = gate("check", "csrc/renorm", "--budget", path)
     assert run.returncode == 1
     assert "csrc/renorm/renorm_cuda.cu: emotion_renorm_forward_kernel<float> on sm_120: registers" in run.stdout
+    run = gate("check", "csrc/nothing", "--budget", path)
+    assert run.returncode == 1 and "no kernel file's path contains 'csrc/nothing'" in run.stdout
     content["tools"]["nvcc"] = "12.0.1"
     path.write_text(json.dumps(content))
     run = gate("check", "csrc/renorm", "--budget", path)
