@@ -8,12 +8,15 @@ from emogs.gaussians import EmotionBasis, Gaussians, Rig
 from emogs.ops.norm import emotion_norm
 from emogs.ops.renorm import emotion_renorm
 from emogs.rasterize import RasterSettings, Rendering, rasterize
+from emogs.workspace import CapacityError, RasterWorkspace
 
 __all__ = [
     "Cameras",
+    "CapacityError",
     "EmotionBasis",
     "Gaussians",
     "RasterSettings",
+    "RasterWorkspace",
     "Rendering",
     "Rig",
     "emotion_norm",

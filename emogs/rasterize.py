@@ -18,7 +18,8 @@ from emogs.ops.checks import Arguments
 from emogs.ops.project import Splats, make_scene
 from emogs.ops.raster import rasterize_scene
 from emogs.ops.settings import RasterSettings
-from emogs.ops.tiles import Tiles, expand_tile_mask, make_tiles, tile_shape
+from emogs.ops.tiles import Tiles, capacity_of, expand_tile_mask, make_tiles, tile_shape
+from emogs.workspace import RasterWorkspace
 
 __all__ = ["RasterSettings", "Rendering", "rasterize"]
 
@@ -64,6 +65,7 @@ def rasterize(
     tile_mask: Tensor | None = None,
     probe: Tensor | None = None,
     settings: RasterSettings = RasterSettings(),
+    workspace: RasterWorkspace | None = None,
 ) -> Rendering:
     """Renders Gaussians, under an emotion and carried by a rig, with every camera.
 
@@ -84,10 +86,13 @@ def rasterize(
         probe: [..., C, N, 4] zeros that require gradients, for densification. Backward leaves there, in pixels, the
             loss's gradients of each splat's x and y, and the sums over pixels of the magnitudes of their terms.
         settings: see `RasterSettings`.
+        workspace: room for pairs of splat and tile, so that a call on CUDA need not wait for the GPU; see
+            `RasterWorkspace`.
     Returns:
         `Rendering`; Gaussians with infinities or NaN are left out and counted in `info.splats.non_finite`.
     Raises:
         TypeError, ValueError: an argument does not fit; the message names it, what was expected and what came.
+        CapacityError: on the CPU, if the workspace is too small; on CUDA `workspace.check()` tells.
 
     Method: 3D Gaussian splatting (Kerbl et al. 2023) by EWA projection, with gsplat 1.5.3's conventions and defaults.
 
@@ -107,8 +112,9 @@ def rasterize(
     tile_grid = tile_shape(scene.images, scene.width, scene.height)
     tile_mask = expand_tile_mask(arguments, tile_mask, tile_grid)
     check_probe(arguments, probe, (*scene.images, scene.gaussians), scene.means.dtype)
-    out = rasterize_scene(scene, background, tile_mask, probe, settings)
+    capacity = capacity_of(arguments, workspace)
+    out = rasterize_scene(scene, background, tile_mask, probe, settings, capacity)
     colors, alphas, depths, records, splat_colors, outside, non_finite, *rest = out
-    info = RasterInfo(Splats(records, splat_colors, outside, non_finite), make_tiles(tile_grid, *rest[:4]))
+    info = RasterInfo(Splats(records, splat_colors, outside, non_finite), make_tiles(tile_grid, workspace, *rest[:5]))
     colors, normals = colors.split([scene.colors.shape[-1], 3], -1) if settings.normals else (colors, None)
     return Rendering(colors, alphas, finish_depth(depths, alphas, settings), normals, info)

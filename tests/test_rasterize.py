@@ -327,11 +327,11 @@ def test_operation_is_sound():
     everything = make_scene(Arguments("test"), gaussians, cameras, **options, settings=settings)
     mask = torch.tensor([[[[True]], [[False]]]]).expand(2, 2, 1, 1)
     probe = torch.zeros(2, 2, 4, 4, dtype=torch.float64, requires_grad=True)
-    rest = (background, mask, probe, settings.blending, 1, True)
+    rest = (background, mask, probe, settings.blending, 1, True, -1)
     torch.library.opcheck(torch.ops.emogs.rasterize, (*everything, *rest))
     options = dict.fromkeys(options)
     plain = make_scene(Arguments("test"), gaussians, cameras, **options, settings=RasterSettings())
-    torch.library.opcheck(torch.ops.emogs.rasterize, (*plain, None, None, None, settings.blending, 0, True))
+    torch.library.opcheck(torch.ops.emogs.rasterize, (*plain, None, None, None, settings.blending, 0, True, -1))
 
 
 def test_every_route_to_the_kernels_gives_the_same():

@@ -1,6 +1,4 @@
 // See cuda_sort.h. CUB asked for the bytes it needs and then given them.
-#include "common/cuda_sort.h"
-
 #include <thrust/iterator/counting_iterator.h>
 #include <thrust/iterator/transform_iterator.h>
 
@@ -8,6 +6,7 @@
 #include <cub/device/device_scan.cuh>
 
 #include "common/cuda_launch.h"
+#include "common/cuda_sort.h"
 
 namespace emogs {
 namespace {

@@ -26,8 +26,8 @@ int sort_pairs(const Launch& launch, const SortBuffers& buffers, int64_t count, 
 /// Bytes of scratch that sums over `count` numbers need. At most 2^31 - 2.
 int64_t exclusive_sum_scratch(const Launch& launch, int64_t count);
 
-/// sums[i] = the sum of terms[order[j]] over j < i, for i in [0, count]: the last is the total. Sums that 32 bits do not
-/// hold are 2^32 - 1.
+/// sums[i] = the sum of terms[order[j]] over j < i, for i in [0, count]: the last is the total. Sums that 32 bits do
+/// not hold are 2^32 - 1.
 void exclusive_sum(const Launch& launch, const uint32_t* terms, const uint32_t* order, int64_t count, uint32_t* sums,
                    void* scratch, int64_t scratch_bytes);
 

@@ -3,8 +3,7 @@
 #pragma once
 
 #include "common/columns.h"
-#include "math/splat.h"
-#include "tiles/tiles.h"
+#include "tiles/spans.h"
 
 namespace emogs {
 namespace EMOGS_ISA {
@@ -67,7 +66,7 @@ EMOGS_HD LaneRange<T> pixels_between(Lanes<T> low, Lanes<T> high, int size) {
   return {begin - integers(lanes<T>(begin) < first), end + 1 + integers(last < lanes<T>(end))};
 }
 
-/// Boxes of a register of splats, as halves of 32 bits. The formulas are those of `for_each_tile`; spans are cut to the
+/// Boxes of a register of splats, as halves of 32 bits. The formulas are those of spans.h; spans are cut to the
 /// bounding box, from which they can stray by rounding.
 template <class T>
 EMOGS_HD void find_boxes(const Splat<Lanes<T>>& s, int width, int height, uint32_t* low, uint32_t* high) {
@@ -108,29 +107,13 @@ EMOGS_HD void find_boxes(const Splat<Lanes<T>>& s, int width, int height, uint32
   __builtin_memcpy(high, &halves[1], sizeof halves[1]);
 }
 
-/// Calls visit(tile) for every tile in which some pixel centre may reach the cut, row by row.
-/// A tile stands for the rectangle of its pixel centres; in a row of tiles, those between the ellipse's extremes are
-/// met.
+/// Calls visit(tile) for every tile that is met, row by row.
 template <class T, class Visit>
 EMOGS_HD void for_each_tile(const Splat<T>& splat, int width, int height, int64_t tiles_x, const Visit& visit) {
-  const T half_width = reach_x(splat);
-  const PixelRange columns = pixels_between(splat.x - half_width, splat.x + half_width, width);
-  const PixelRange rows = pixels_between(splat.y - splat.reach_y, splat.y + splat.reach_y, height);
-  if (columns.end <= columns.begin || rows.end <= rows.begin) return;
-  const int first_x = columns.begin / kTileSize, last_x = (columns.end - 1) / kTileSize;
-  const int first_y = rows.begin / kTileSize, last_y = (rows.end - 1) / kTileSize;
-  const bool slanted = first_x < last_x && first_y < last_y;
-  const Reach<T> ellipse = reach(splat);
-  for (int y = first_y; y <= last_y; y++) {
-    int begin = first_x, last = last_x;
-    if (slanted) {
-      const T top = T(y * kTileSize) + T(0.5) - splat.y;
-      const Interval<T> extent = extent_in_band(ellipse, top, top + T(kTileSize - 1));
-      const PixelRange met = pixels_between(splat.x + extent.low, splat.x + extent.high, width);
-      if (met.end <= met.begin) continue;
-      begin = maximum(first_x, met.begin / kTileSize), last = minimum(last_x, (met.end - 1) / kTileSize);
-    }
-    for (int x = begin; x <= last; x++) visit(y * tiles_x + x);
+  const MetTiles<T> met = met_tiles(splat, width, height);
+  for (int row = met.rows.begin; row < met.rows.end; row++) {
+    const TileSpan columns = met.span(row);
+    for (int column = columns.begin; column < columns.end; column++) visit(row * tiles_x + column);
   }
 }
 

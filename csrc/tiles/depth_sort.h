@@ -3,33 +3,10 @@
 // are sorted by. For files compiled once per instruction set only.
 #pragma once
 
-#include "common/platform.h"
+#include "tiles/spans.h"
 
 namespace emogs {
 namespace EMOGS_ISA {
-
-template <class T>
-struct DepthBits;
-
-template <>
-struct DepthBits<float> {
-  typedef uint32_t Type;
-};
-
-template <>
-struct DepthBits<double> {
-  typedef uint64_t Type;
-};
-
-/// Bits that compare like the numbers: negative ones are inverted, positive ones get the sign bit.
-template <class T>
-EMOGS_HD typename DepthBits<T>::Type depth_bits(T depth) {
-  typedef typename DepthBits<T>::Type Bits;
-  constexpr Bits sign = Bits(1) << (8 * sizeof(Bits) - 1);
-  Bits bits;
-  __builtin_memcpy(&bits, &depth, sizeof bits);
-  return bits & sign ? ~bits : bits | sign;
-}
 
 template <class T>
 struct Keyed {

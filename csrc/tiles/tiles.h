@@ -7,12 +7,13 @@
 
 #include "common/isa.h"
 #include "common/launch.h"
+#include "common/platform.h"
 
 namespace emogs {
 
 constexpr int kTileSize = 16;  // pixels; one row is one AVX-512 register of floats
 
-constexpr int64_t tiles_along(int64_t pixels) {
+EMOGS_HD constexpr int64_t tiles_along(int64_t pixels) {
   return (pixels + kTileSize - 1) / kTileSize;
 }
 
@@ -60,5 +61,88 @@ struct IntersectFill : IntersectCount<T> {
 // Returns M, or -1 if that is more than 32-bit positions can count.
 EMOGS_CPU_KERNEL(int64_t, intersect_tiles_count, IntersectCount)
 EMOGS_CPU_KERNEL(void, intersect_tiles_fill, IntersectFill)
+
+// CUDA has two calls of its own; between them, the caller decides how much room the pairs get. S = I N splats.
+// The first counts the tiles of every splat, sorts the splats of all images by depth, and adds the counts up in that
+// order: places are numbers of pairs when all are listed splat by splat, near to far, over all images.
+template <class T>
+struct IntersectOrder : Launch {
+  int64_t images, count;  // I, N; S at most 2^31 - 2
+  int width, height;
+  const T* splats;        // [S, 8] aligned to 16 bytes
+  const bool* tile_mask;  // [I, T] or null: tiles that are false stay empty
+  int32_t* counts;        // [S] scratch: how many tiles a splat meets
+  int32_t* order;         // [2, S] out: in one of the two rows the splats, near to far, those without tiles last
+  int32_t* starts;        // [2, S + 1] out: the first place of each, in that order, then M; 2^32 - 1 if that is less
+                          // (row 1 is scratch)
+  uint8_t* scratch;       // [scratch_bytes]
+  int64_t scratch_bytes;  // intersect_tiles_order_scratch
+
+  template <class Reader>
+  void visit(Reader& field) {
+    field("images", images), field("count", count), field("width", width), field("height", height);
+    field("splats", splats), field("tile_mask", tile_mask), field("counts", counts), field("order", order);
+    field("starts", starts), field("scratch", scratch), field("scratch_bytes", scratch_bytes);
+  }
+};
+
+// The second lists the pairs, sorts them by tile, and finds where each tile begins. Where there is room for fewer than
+// M pairs, the farthest are left out.
+template <class T>
+struct IntersectEmit : IntersectOrder<T> {
+  int order_row;          // what intersect_tiles_order returned
+  int64_t room;           // R: pairs that the arrays hold
+  int tile_bits;          // of the largest key: I T - 1, or I T where R may be more than M
+  int32_t* keys;          // [2, R] scratch
+  int32_t* values[2];     // [R] each; one is out, see below
+  int32_t* place_ids;     // [R] scratch: splats by place; or null, and places are not wanted
+  int64_t* tile_offsets;  // [I * T + 1] out
+  int32_t* rows;          // [S, 2] out: the places [begin, end) of a splat, (0, 0) if it has none; null with place_ids
+  int64_t* needed;        // [1] out: M, or 2^32 - 1 if that is less; or null
+
+  template <class Reader>
+  void visit(Reader& field) {
+    IntersectOrder<T>::visit(field);
+    field("order_row", order_row), field("room", room), field("tile_bits", tile_bits), field("keys", keys);
+    field("values0", values[0]), field("values1", values[1]), field("place_ids", place_ids);
+    field("tile_offsets", tile_offsets), field("rows", rows), field("needed", needed);
+  }
+};
+
+// Bytes of scratch for either; T only says that there is a kernel.
+template <class T>
+struct IntersectOrderScratch : Launch {
+  int64_t splats;  // S
+
+  template <class Reader>
+  void visit(Reader& field) {
+    field("splats", splats);
+  }
+};
+
+template <class T>
+struct IntersectEmitScratch : Launch {
+  int64_t room;   // R
+  int tile_bits;  // as in IntersectEmit
+
+  template <class Reader>
+  void visit(Reader& field) {
+    field("room", room), field("tile_bits", tile_bits);
+  }
+};
+
+template <class T>
+int64_t intersect_tiles_order_scratch_cuda(const IntersectOrderScratch<T>& params);
+template <class T>
+int64_t intersect_tiles_emit_scratch_cuda(const IntersectEmitScratch<T>& params);
+
+// Returns the row of `order` that holds the result.
+template <class T>
+int64_t intersect_tiles_order_cuda(const IntersectOrder<T>& params);
+
+// Returns v: values[v] holds the sorted ids; or, where places are wanted, the places, and the other the ids. Behind the
+// last pair ids are -1.
+template <class T>
+int64_t intersect_tiles_emit_cuda(const IntersectEmit<T>& params);
 
 }  // namespace emogs

@@ -20,4 +20,20 @@ static const Operation fill = operation<IntersectFill>(
     "intersect_tiles_fill", on_cpu<float, double>([](const auto& p) { intersect_tiles_fill_cpu(p); }),
     on_cuda<>([](const auto&) {}));
 
+static const Operation order_scratch = operation<IntersectOrderScratch>(
+    "intersect_tiles_order_scratch", on_cpu<>([](const auto&) {}),
+    on_cuda<float>([](const auto& p) { return intersect_tiles_order_scratch_cuda(p); }));
+
+static const Operation order =
+    operation<IntersectOrder>("intersect_tiles_order", on_cpu<>([](const auto&) {}),
+                              on_cuda<float>([](const auto& p) { return intersect_tiles_order_cuda(p); }));
+
+static const Operation emit_scratch =
+    operation<IntersectEmitScratch>("intersect_tiles_emit_scratch", on_cpu<>([](const auto&) {}),
+                                    on_cuda<float>([](const auto& p) { return intersect_tiles_emit_scratch_cuda(p); }));
+
+static const Operation emit =
+    operation<IntersectEmit>("intersect_tiles_emit", on_cpu<>([](const auto&) {}),
+                             on_cuda<float>([](const auto& p) { return intersect_tiles_emit_cuda(p); }));
+
 }  // namespace emogs

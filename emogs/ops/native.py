@@ -17,7 +17,7 @@ except ImportError as error:
         f"(in a checkout: `make build`). The loader said: {error}"
     ) from error
 
-__all__ = ["_C", "choose_route", "launch", "needs_gradients", "on_cuda", "routed"]
+__all__ = ["_C", "aligned", "choose_route", "launch", "needs_gradients", "on_cuda", "routed"]
 
 
 def launch(like: Tensor, dtype: torch.dtype | str | None = None) -> dict[str, Any]:
@@ -37,6 +37,12 @@ def launch(like: Tensor, dtype: torch.dtype | str | None = None) -> dict[str, An
 def on_cuda(like: Tensor) -> bool:
     """Whether CUDA kernels run on this tensor; unlike `launch`, it may stand for none, as in a graph being traced."""
     return like.is_cuda
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """Itself, or a copy that is contiguous and begins at a multiple of 16 bytes, for kernels that read so many."""
+    tensor = tensor.contiguous()
+    return tensor.clone() if tensor.data_ptr() % 16 else tensor
 
 
 def needs_gradients(*tensors: Tensor | None) -> bool:

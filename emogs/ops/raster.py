@@ -1,6 +1,7 @@
 """All three stages as one torch operation, `emogs::rasterize`: one crossing a call, one node in a graph.
 
-Its outputs after the images are the state that backward needs; of these, `ids` has a size that only the data decide.
+Its outputs after the images are the state that backward needs; the size of `ids` is decided by the
+data, or by a capacity.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ from emogs.ops.tiles import intersect_native
 
 
 def rasterize_scene(
-    scene: Scene, background: Tensor | None, tile_mask: Tensor | None, probe: Tensor | None, settings: RasterSettings
+    scene: Scene,
+    background: Tensor | None,
+    tile_mask: Tensor | None,
+    probe: Tensor | None,
+    settings: RasterSettings,
+    capacity: int = -1,
 ) -> tuple[Tensor, ...]:
     """The operation with checked arguments; see its schema for what comes out.
 
-    `background` is [..., C, D], `tile_mask` [..., C, TH, TW] and `probe` [..., C, N, 4], all in full.
+    `background` is [..., C, D], `tile_mask` [..., C, TH, TW] and `probe` [..., C, N, 4], all in full; `capacity` is
+    a workspace's, or -1.
     """
     return _rasterize(
         *scene,
@@ -31,14 +38,16 @@ def rasterize_scene(
         settings.blending,
         settings.depth_mode,
         needs_gradients(*scene.tensors, background, probe),
+        capacity,
     )
 
 
 torch.library.define(
     "emogs::rasterize",
-    f"({SCHEMA}, Tensor? background, Tensor? tile_mask, Tensor? probe, float[] blending, int depth, bool save) -> "
+    f"({SCHEMA}, Tensor? background, Tensor? tile_mask, Tensor? probe, float[] blending, int depth, bool save, "
+    "int capacity) -> "
     "(Tensor colors, Tensor alphas, Tensor depths, Tensor records, Tensor splat_colors, Tensor outside, "
-    "Tensor non_finite, Tensor offsets, Tensor ids, Tensor places, Tensor rows, Tensor transmittances, "
+    "Tensor non_finite, Tensor offsets, Tensor ids, Tensor places, Tensor rows, Tensor needed, Tensor transmittances, "
     "Tensor last, Tensor medians)",
 )
 
@@ -47,14 +56,15 @@ def _compose(project, intersect, blend):
     """The operation made of its stages."""
 
     def forward(*args):
-        scene, (background, tile_mask, probe, blending, depth, save) = Scene(*args[:SCENE_SIZE]), args[SCENE_SIZE:]
+        scene, tail = Scene(*args[:SCENE_SIZE]), args[SCENE_SIZE:]
+        background, tile_mask, probe, blending, depth, save, capacity = tail
         width, height = scene.width, scene.height
         records, colors, outside, non_finite = project(*scene)
-        lists = intersect(records, width, height, tile_mask, save and on_cuda(records))
+        *lists, needed = intersect(records, width, height, tile_mask, save and on_cuda(records), capacity)
         images, alphas, depths, *kept = blend(
             records, colors, background, *lists, probe, width, height, blending, depth, save
         )
-        return images, alphas, depths, records, colors, outside, non_finite, *lists, *kept
+        return images, alphas, depths, records, colors, outside, non_finite, *lists, needed, *kept
 
     return forward
 
@@ -69,8 +79,8 @@ torch.library.register_fake(
 
 def _save(ctx, inputs, output):
     _, _, _, *state = output
-    records, colors, _, _, offsets, ids, places, rows, *kept = state
-    tensors, ctx.scene, (background, _, probe, ctx.blending, ctx.depth, ctx.saved) = split_scene(inputs)
+    records, colors, _, _, offsets, ids, places, rows, _, *kept = state
+    tensors, ctx.scene, (background, _, probe, ctx.blending, ctx.depth, ctx.saved, _) = split_scene(inputs)
     ctx.save_for_backward(*tensors, records, colors, background, offsets, ids, places, rows, probe, *kept)
     ctx.mark_non_differentiable(*state)
     ctx.set_materialize_grads(False)
@@ -88,7 +98,7 @@ def _differentiate(ctx, grad_images, grad_alphas, grad_depths, *_):
     )  # fmt: skip
     grads = scene_gradients(ctx, scene, records, grad_records, grad_colors)
     grad_background = None if background is None else grad_background
-    return *grads, grad_background, None, None if probe is None else grad_probe, *[None] * 3
+    return *grads, grad_background, None, None if probe is None else grad_probe, *[None] * 4
 
 
 torch.library.register_autograd("emogs::rasterize", _differentiate, setup_context=_save)

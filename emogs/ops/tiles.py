@@ -7,14 +7,16 @@ by depth (ties by index) once, then counted into tiles. The torch operation is `
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from emogs.ops.checks import Arguments
-from emogs.ops.native import _C, launch, needs_gradients, on_cuda, routed
+from emogs.ops.native import _C, aligned, launch, needs_gradients, on_cuda, routed
 from emogs.ops.project import SPLAT_SIZE, Splats
 from emogs.ops.scene import check_fit
+from emogs.workspace import CapacityError, RasterWorkspace
 
 TILE_SIZE = 16
 _PART = 4096  # splats of an image that a thread takes at least
@@ -46,7 +48,14 @@ class Tiles:
         return self.offsets.diff().view(self.shape)
 
 
-def intersect_tiles(splats: Splats, width: int, height: int, *, tile_mask: Tensor | None = None) -> Tiles:
+def intersect_tiles(
+    splats: Splats,
+    width: int,
+    height: int,
+    *,
+    tile_mask: Tensor | None = None,
+    workspace: RasterWorkspace | None = None,
+) -> Tiles:
     """The second stage of `emogs.rasterize`: which splats reach which tiles, in depth order. Not differentiable.
 
     Args:
@@ -54,8 +63,11 @@ def intersect_tiles(splats: Splats, width: int, height: int, *, tile_mask: Tenso
         width, height: of the images, pixels.
         tile_mask: [..., C, TH, TW] bool, broadcast; TH = ceil(height / 16), TW = ceil(width / 16). Tiles where it is
             False stay empty. None: all are filled.
+        workspace: room for pairs, so that a call on CUDA need not wait for their count. `ids` then has the workspace's
+            capacity, with -1 behind the last pair, and the farthest pairs are left out if there are more.
     Raises:
         TypeError, ValueError: an argument does not fit, or there are more than 2^31 pairs of splat and tile.
+        CapacityError: on the CPU, if the workspace is too small.
 
     >>> from emogs import Cameras, Gaussians, look_at, pinhole
     >>> from emogs.ops import project_gaussians
@@ -73,11 +85,31 @@ def intersect_tiles(splats: Splats, width: int, height: int, *, tile_mask: Tenso
     shape = tile_shape(splats.records.shape[:-2], width, height)
     tile_mask = expand_tile_mask(arguments, tile_mask, shape)
     rows = on_cuda(splats.records) and needs_gradients(splats.records, splats.colors)
-    return make_tiles(shape, *_intersect_tiles(splats.records.detach(), width, height, tile_mask, rows))
+    capacity = capacity_of(arguments, workspace)
+    lists = _intersect_tiles(splats.records.detach(), width, height, tile_mask, rows, capacity)
+    return make_tiles(shape, workspace, *lists)
 
 
-def make_tiles(shape: torch.Size, offsets: Tensor, ids: Tensor, places: Tensor, rows: Tensor) -> Tiles:
+def capacity_of(arguments: Arguments, workspace: RasterWorkspace | None) -> int:
+    """What the operation takes: a capacity, or -1 where all pairs are wanted."""
+    if workspace is None:
+        return -1
+    arguments.check_type("workspace", workspace, RasterWorkspace)
+    return workspace.capacity
+
+
+def make_tiles(
+    shape: torch.Size,
+    workspace: RasterWorkspace | None,
+    offsets: Tensor,
+    ids: Tensor,
+    places: Tensor,
+    rows: Tensor,
+    needed: Tensor,
+) -> Tiles:
     """What the operation returns, with None for what it was not asked for."""
+    if workspace is not None:
+        workspace.record(needed)
     return Tiles(offsets, ids, shape, places, rows) if rows.numel() else Tiles(offsets, ids, shape)
 
 
@@ -105,18 +137,25 @@ def expand_tile_mask(arguments: Arguments, tile_mask: Tensor | None, shape: torc
 
 torch.library.define(
     "emogs::intersect_tiles",
-    "(Tensor records, int width, int height, Tensor? tile_mask, bool rows) -> "
-    "(Tensor offsets, Tensor ids, Tensor places, Tensor rows)",
+    "(Tensor records, int width, int height, Tensor? tile_mask, bool rows, int capacity) -> "
+    "(Tensor offsets, Tensor ids, Tensor places, Tensor rows, Tensor needed)",
 )
 
 
-def intersect_native(records, width, height, tile_mask, rows):
+def intersect_native(records, width, height, tile_mask, rows, capacity):
     Arguments("intersect_tiles").check_size(width, height)
     check_fit("records", records.shape[-1:], (SPLAT_SIZE,))
     if tile_mask is not None:
         check_fit("tile_mask", tile_mask.shape, tile_shape(records.shape[:-2], width, height))
-    images, count, tiles = records.shape[:-2].numel(), records.shape[-2], tile_count(width, height)
+    if capacity > _MOST:
+        raise ValueError(f"intersect_tiles: capacity must be at most 2^31 - 1, got {capacity}")
     where = launch(records)
+    native = _intersect_cpu if where["device"] < 0 else _intersect_cuda
+    return native(where, records, width, height, tile_mask, rows, capacity)
+
+
+def _intersect_cpu(where, records, width, height, tile_mask, rows, capacity):
+    images, count, tiles = records.shape[:-2].numel(), records.shape[-2], tile_count(width, height)
     threads = where["threads"]
     shares = -(-2 * threads // max(images, 1)) if threads > 1 and images < 2 * threads else 1
     parts = max(1, min(shares, count // _PART))  # lists do not depend on it
@@ -141,12 +180,76 @@ def intersect_native(records, width, height, tile_mask, rows):
     }
     pairs = _C.intersect_tiles_count(**common)
     if pairs < 0:
-        raise ValueError(
-            f"intersect_tiles: more than 2^31 pairs of splat and tile over {images} images; render fewer at a time"
-        )
+        raise _too_many("pairs of splat and tile", images)
+    if 0 <= capacity < pairs:
+        raise CapacityError(capacity, pairs)
     ids = torch.empty(pairs, dtype=torch.int32)
     _C.intersect_tiles_fill(**common, ids=ids)
-    return offsets, ids, *(find_places(offsets, ids, images, count) if rows else no_places(ids))
+    places = find_places(offsets, ids, images, count) if rows else no_places(ids)
+    return offsets, ids, *places, torch.full((1 if capacity >= 0 else 0,), pairs)
+
+
+def _intersect_cuda(where, records, width, height, tile_mask, rows, capacity):
+    images, count, tiles = records.shape[:-2].numel(), records.shape[-2], tile_count(width, height)
+    splats, all_tiles = images * count, images * tiles
+    if splats > _MOST - 1:
+        raise _too_many("splats", images)
+    if all_tiles > 2 * _MOST:
+        raise _too_many("tiles", images)
+    integers = partial(torch.empty, dtype=torch.int32, device=records.device)
+    scratch = _C.intersect_tiles_order_scratch(**where, splats=splats)
+    common = {
+        **where,
+        "images": images,
+        "count": count,
+        "width": width,
+        "height": height,
+        "splats": aligned(records),
+        "tile_mask": None if tile_mask is None else tile_mask.contiguous(),
+        "counts": integers(splats),
+        "order": integers((2, splats)),
+        "starts": integers((2, splats + 1)),
+        **_scratch(records, scratch),
+    }
+    common["order_row"] = _C.intersect_tiles_order(**common)
+    room, largest_key = capacity, all_tiles
+    if capacity < 0:
+        room, largest_key = int(common["starts"][0, -1]) & 0xFFFFFFFF, all_tiles - 1
+        if room > _MOST:
+            raise _too_many("pairs of splat and tile", images)
+    bits = max(largest_key.bit_length(), 1)
+    scratch = _C.intersect_tiles_emit_scratch(**where, room=room, tile_bits=bits)
+    values = integers(room), integers(room)
+    offsets = integers(all_tiles + 1, dtype=torch.int64)
+    needed = integers(1 if capacity >= 0 else 0, dtype=torch.int64)
+    splat_rows = integers((splats, 2)) if rows else None
+    common |= {"counts": None, **_scratch(records, scratch)}
+    result = _C.intersect_tiles_emit(
+        **common,
+        room=room,
+        tile_bits=bits,
+        keys=integers((2, room)),
+        values0=values[0],
+        values1=values[1],
+        place_ids=integers(room) if rows else None,
+        tile_offsets=offsets,
+        rows=splat_rows,
+        needed=needed if capacity >= 0 else None,
+    )
+    if splat_rows is None:
+        return offsets, values[result], *no_places(values[result]), needed
+    return offsets, values[1 - result], values[result], splat_rows, needed
+
+
+_MOST = 2**31 - 1  # positions are int32
+
+
+def _scratch(like: Tensor, size: int) -> dict[str, object]:
+    return {"scratch": like.new_empty(size, dtype=torch.uint8), "scratch_bytes": size}
+
+
+def _too_many(what: str, images: int) -> ValueError:
+    return ValueError(f"intersect_tiles: too many {what} over {images} images; render fewer at a time")
 
 
 def find_places(offsets: Tensor, ids: Tensor, images: int, count: int) -> tuple[Tensor, Tensor]:
@@ -178,10 +281,11 @@ _intersect_tiles = routed("intersect_tiles", intersect_native)
 
 
 @torch.library.register_fake("emogs::intersect_tiles")
-def _forward_fake(records, width, height, tile_mask, rows):
-    pairs = torch.library.get_ctx().new_dynamic_size()
+def _forward_fake(records, width, height, tile_mask, rows, capacity):
+    pairs = capacity if capacity >= 0 and on_cuda(records) else torch.library.get_ctx().new_dynamic_size()
     offsets = records.new_empty(records.shape[:-2].numel() * tile_count(width, height) + 1, dtype=torch.int64)
     ids = records.new_empty(pairs, dtype=torch.int32)
+    needed = offsets.new_empty(1 if capacity >= 0 else 0)
     if not rows:
-        return offsets, ids, *no_places(ids)
-    return offsets, ids, torch.empty_like(ids), ids.new_empty((records.shape[:-1].numel(), 2))
+        return offsets, ids, *no_places(ids), needed
+    return offsets, ids, torch.empty_like(ids), ids.new_empty((records.shape[:-1].numel(), 2)), needed

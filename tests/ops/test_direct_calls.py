@@ -85,7 +85,12 @@ def test_backward_with_splats_of_another_scene(which):
 def test_direct_intersections_stay_in_bounds(shape, mask, size, message):
     mask = None if mask is None else torch.ones(mask, dtype=torch.bool)
     with pytest.raises(ValueError, match=message):
-        torch.ops.emogs.intersect_tiles(torch.zeros(shape), *size, mask, False)
+        torch.ops.emogs.intersect_tiles(torch.zeros(shape), *size, mask, False, -1)
+
+
+def test_a_direct_intersection_refuses_a_capacity_beyond_its_positions():
+    with pytest.raises(ValueError, match="capacity must be at most 2\\^31 - 1, got 2147483648"):
+        torch.ops.emogs.intersect_tiles(torch.zeros(2, 5, 8), 20, 20, None, False, 1 << 31)
 
 
 @pytest.fixture

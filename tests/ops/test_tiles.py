@@ -276,8 +276,8 @@ def test_operation_is_sound():
     scene = random_scene(6)
     splats = project_gaussians(scene.gaussians, scene.cameras)
     masks = (None, torch.tensor([[True, False], [False, True]]).expand(2, 2, 2))
-    for mask, rows in itertools.product(masks, (False, True)):
-        torch.library.opcheck(torch.ops.emogs.intersect_tiles, (splats.records, 19, 17, mask, rows))
+    for mask, rows, capacity in itertools.product(masks, (False, True), (-1, 1000)):
+        torch.library.opcheck(torch.ops.emogs.intersect_tiles, (splats.records, 19, 17, mask, rows, capacity))
 
 
 @pytest.mark.parametrize(
