@@ -24,8 +24,13 @@ def check_floats(name: str, value: object, *sizes: int | tuple[int, ...]) -> Ten
     return value
 
 
+ROUNDING = 1e-6
+"""How far a number may leave its range by mere arithmetic."""
+
+
 def check_range(name: str, value: Tensor, low: float, high: float) -> None:
-    """Raises ValueError if a number is outside [low, high] or NaN; costs a synchronisation on a GPU."""
-    if value.numel() and not bool(((value >= low) & (value <= high)).all()):
-        wrong = value[~((value >= low) & (value <= high))].flatten()[0]
+    """Raises ValueError if a number is outside [low, high], beyond rounding, or NaN; synchronises on a GPU."""
+    fine = (value >= low - ROUNDING) & (value <= high + ROUNDING)
+    if not bool(fine.all()):
+        wrong = value[~fine].flatten()[0]
         raise ValueError(f"{name}: expected numbers from {low:g} to {high:g}, got {float(wrong):g}")

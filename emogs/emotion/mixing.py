@@ -29,15 +29,16 @@ def action_units_from_emotion(codes: Tensor, tables: EmotionTables | None = None
     rows = codes.reshape(-1, len(EMOTIONS))
     weight = _compound_weights(rows, tables)  # [B, C]
     strength = rows.sum(1).clamp_max(1)
-    named = (weight * strength[:, None])[..., None, None] * tables.compound_units.to(codes)  # [B, C, U, 2]
     free = (1 - weight.sum(1))[:, None, None] * _free_mix(rows, tables)
-    units = named.sum(1) + free
+    weight, faces = weight * strength[:, None], tables.compound_units.to(codes)
+    units = torch.einsum("bc,cus->bus", weight, faces) + free
     for one, other in tables.antagonists:
         # Faces that know both by themselves keep both; what only the blend brings together cancels.
-        own = torch.minimum(named[:, :, one], named[:, :, other]).sum(1) + torch.minimum(free[:, one], free[:, other])
+        own = weight @ torch.minimum(faces[:, one], faces[:, other]) + torch.minimum(free[:, one], free[:, other])
         clash = torch.minimum(units[:, one], units[:, other]) - own  # [B, 2], not negative: min is concave
         pair = torch.tensor([one, other], device=codes.device)
         units = units.index_add(1, pair, -clash.clamp_min(0)[:, None].expand(-1, 2, -1))
+    units = units.clamp_min(0)  # rounding
     return units.reshape(*codes.shape[:-1], len(tables.units), 2)
 
 
@@ -72,16 +73,15 @@ def expression_from_emotion(codes: Tensor, tables: EmotionTables | None = None) 
 def _free_mix(codes: Tensor, tables: EmotionTables) -> Tensor:
     """[B, U, 2] noisy-or of the prototypes at their intensities, antagonists resolved."""
     pulls = codes[:, :, None, None] * tables.prototypes.to(codes)  # [B, E, U, 2]
-    resolved = pulls
+    mixed = _noisy_or(pulls, dim=1)
     for pair in tables.antagonists:
         for unit, against in (pair, pair[::-1]):
             # Only other emotions oppose: fear itself raises and tightens the lids.
-            opposing = torch.stack(
-                [_noisy_or(_without(pulls[:, :, against], i), dim=1) for i in range(pulls.shape[1])], 1
-            )
-            left = (pulls[:, :, unit] - opposing).clamp_min(0)
-            resolved = resolved.index_copy(2, torch.tensor([unit], device=codes.device), left[:, :, None])
-    return _noisy_or(resolved, dim=1)
+            rivals = pulls[:, :, against]
+            opposing = torch.stack([_noisy_or(_without(rivals, i), dim=1) for i in range(len(EMOTIONS))], 1)
+            resolved = _noisy_or((pulls[:, :, unit] - opposing).clamp_min(0), dim=1)
+            mixed = mixed.index_copy(1, torch.tensor([unit], device=codes.device), resolved[:, None])
+    return mixed
 
 
 def _compound_weights(codes: Tensor, tables: EmotionTables) -> Tensor:

@@ -25,7 +25,7 @@ UNTOUCHED = tuple(name for name in ARKIT_NAMES if name.startswith(("eyeLook", "e
 """Gaze and blinks are articulation: no emotion may move these channels."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EmotionTables:
     """What each of the seven emotions does to a face; C named compounds, U action units, 52 ARKit channels."""
 
