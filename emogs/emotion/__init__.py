@@ -1,15 +1,30 @@
 """Emotions in every language that people annotate, track or direct them in: see docs/emotions.md for the map."""
 
-from .action_units import (
-    format_action_units,
-    intensities_from_levels,
-    levels_from_intensities,
-    parse_action_units,
-)
+from .action_units import format_action_units, intensities_from_levels, levels_from_intensities, parse_action_units
 from .affect import AFFECT_NAMES, affect_from_emotion, emotion_from_affect
 from .codes import PSI_WIDTH, format_emotion, parse_emotion, psi
+from .distributions import (
+    LabelDistribution,
+    agreement,
+    distribution_from_emotion,
+    distribution_from_votes,
+    distribution_loss,
+    emotion_from_distribution,
+    temper,
+)
 from .geometry import GeometryPath, anchor_codes
+from .labels import (
+    LabelSet,
+    Remapped,
+    class_codes,
+    emotion_from_labels,
+    label_set,
+    label_sets,
+    labels_from_emotion,
+    remap_probabilities,
+)
 from .mixing import action_units_from_emotion, expression_from_action_units, expression_from_emotion
+from .pain import HIGHEST_PAIN, action_units_from_pain, pain_from_action_units
 from .reading import (
     EmotionReading,
     UnitReading,
@@ -23,28 +38,46 @@ from .tables import EMOTIONS, EmotionTables, default_tables, load_tables
 __all__ = [
     "AFFECT_NAMES",
     "EMOTIONS",
+    "HIGHEST_PAIN",
     "PSI_WIDTH",
     "EmotionReading",
     "EmotionTables",
     "GeometryPath",
+    "LabelDistribution",
+    "LabelSet",
+    "Remapped",
     "UnitReading",
     "action_units_from_emotion",
     "action_units_from_expression",
+    "action_units_from_pain",
     "affect_from_emotion",
+    "agreement",
     "anchor_codes",
+    "class_codes",
     "default_tables",
+    "distribution_from_emotion",
+    "distribution_from_votes",
+    "distribution_loss",
     "emotion_from_action_units",
     "emotion_from_affect",
+    "emotion_from_distribution",
     "emotion_from_expression",
+    "emotion_from_labels",
     "expression_from_action_units",
     "expression_from_emotion",
     "format_action_units",
     "format_emotion",
     "intensities_from_levels",
+    "label_set",
+    "label_sets",
+    "labels_from_emotion",
     "levels_from_intensities",
     "load_tables",
+    "pain_from_action_units",
     "parse_action_units",
     "parse_emotion",
     "psi",
+    "remap_probabilities",
     "split_articulation",
+    "temper",
 ]

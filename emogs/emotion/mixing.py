@@ -27,7 +27,7 @@ def action_units_from_emotion(codes: Tensor, tables: EmotionTables | None = None
     tables = tables or default_tables()
     check_floats("codes", codes, len(EMOTIONS))
     rows = codes.reshape(-1, len(EMOTIONS))
-    weight = _compound_weights(rows, tables)  # [B, C]
+    weight = compound_weights(rows, tables)  # [B, C]
     strength = rows.sum(1).clamp_max(1)
     free = (1 - weight.sum(1))[:, None, None] * _free_mix(rows, tables)
     weight, faces = weight * strength[:, None], tables.compound_units.to(codes)
@@ -84,7 +84,7 @@ def _free_mix(codes: Tensor, tables: EmotionTables) -> Tensor:
     return mixed
 
 
-def _compound_weights(codes: Tensor, tables: EmotionTables) -> Tensor:
+def compound_weights(codes: Tensor, tables: EmotionTables) -> Tensor:
     """[B, C] how far a mix is a named compound: 1 at its proportions, linearly to 0 at the nearest other named face.
 
     Proportions s = e / sum(e) lie on a simplex; the distance is half the L1 distance there. Since no hat reaches beyond

@@ -13,7 +13,7 @@ from emogs.emotion import (
     expression_from_emotion,
     parse_emotion,
 )
-from emogs.emotion.mixing import _compound_weights
+from emogs.emotion.mixing import compound_weights
 from emogs.emotion.tables import UNTOUCHED
 from emogs.head.template import ARKIT_NAMES
 
@@ -44,8 +44,8 @@ def test_every_channel_stays_in_range_and_gaze_and_blinks_stay_zero(code):
 
 @given(codes)
 @settings(max_examples=300)
-def test_compound_weights_leave_room_for_the_free_mix(code):
-    weight = _compound_weights(code.double(), default_tables())
+def testcompound_weights_leave_room_for_the_free_mix(code):
+    weight = compound_weights(code.double(), default_tables())
     assert weight.amin() >= 0
     assert weight.sum() <= 1 + EPSILON
 
