@@ -221,6 +221,19 @@ EMOGS_HD Lanes<T> multiply_add(Lanes<T> a, Lanes<T> b, Lanes<T> c) {
 }
 #endif
 
+/// Lane i of the result is lane index[i] of a.
+EMOGS_HD Lanes<float> permute(Lanes<float> a, const int32_t* index) {
+#if defined(__AVX512F__)
+  return {_mm512_maskz_permutexvar_ps(-1, _mm512_loadu_si512(index), a.values)};  // as square_root: no warning
+#elif defined(__AVX2__)
+  return {_mm256_permutevar8x32_ps(a.values, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(index)))};
+#else
+  Lanes<float> result;
+  for (int lane = 0; lane < Lanes<float>::count; lane++) result.values[lane] = a.values[index[lane]];
+  return result;
+#endif
+}
+
 }  // namespace EMOGS_ISA
 
 template <class T>

@@ -1,48 +1,27 @@
-// Emotion-conditioned normalization on the CPU: tokens are spread over threads, channels over vector lanes. A token's
-// channels stay in the first-level cache between the passes, so memory sees one read and one write. The order of every
-// sum is fixed by the shape alone: the same bits for any number of threads and any instruction set.
-#include "common/row.h"
-#include "common/threads.h"
-#include "math/norm.h"
-#include "norm/norm.h"
+// Emotion-conditioned normalization on the CPU: tokens are spread over threads, channels over vector lanes; rows
+// shorter than a few registers have a way of their own (norm_narrow.h). A token's channels stay in the first-level
+// cache between the passes, so memory sees one read and one write. The order of every sum is fixed by the shape alone:
+// the same bits for any number of threads and any instruction set.
+#include "norm/norm_narrow.h"
+#include "norm/norm_tokens.h"
 
 namespace emogs {
 namespace EMOGS_ISA {
 
-// Another thread is worth waking for this many elements.
-constexpr int64_t kGrain = 1 << 14;
-// Results of more bytes than this are written past the caches: none of them would be left there for the next reader,
-// and a line that is not read before it is written saves a third of the traffic.
-constexpr int64_t kStreamBytes = 16 << 20;
 // Rows up to this many channels are kept beside a streamed residual_out, on the stack.
 constexpr int64_t kKeptChannels = 4096;
 // Channels whose gradients one worker finishes at a time.
 constexpr int64_t kFinishChannels = 64;
 
-template <class T>
-EMOGS_HD int worker_count(const EmotionNorm<T>& p) {
-  return threads_for(p.threads, p.batch * p.tokens * p.channels, kGrain);
-}
-
-/// Whether a result [B, T, C] is streamed: all its registers must be aligned.
+/// Whether every row of a result [B, T, C] is streamed: all its registers must be aligned.
 template <class T, class Storage>
 EMOGS_HD bool is_streamed(const EmotionNorm<T>& p, const Storage* to) {
-  const int64_t row_bytes = p.channels * int64_t(sizeof(Storage));
-  return p.batch * p.tokens * row_bytes > kStreamBytes && (reinterpret_cast<uintptr_t>(to) | row_bytes) % 64 == 0;
+  return is_large(p, to) && is_aligned(to) && is_aligned(to + p.channels);
 }
 
-template <class T, class Storage, class Which>
-EMOGS_HD void put(Lanes<T> value, Storage* to, Which lanes, bool streamed) {
-  if (streamed)
-    stream(value, to, lanes);
-  else
-    store(value, to, lanes);
-}
-
-/// Row of a modulation vector for sample b and region r.
-template <class V>
-EMOGS_HD V* vector_row(V* vectors, int64_t rows, int64_t b, int64_t r, int64_t channels) {
-  return vectors + (b * rows + (rows == 1 ? 0 : r)) * channels;
+template <class T>
+EMOGS_HD bool is_narrow(const EmotionNorm<T>& p) {
+  return !kIsDouble<typename EmotionNorm<T>::Vector> && p.channels <= kNarrowChannels && p.channels > 0;
 }
 
 /// The tokens that one worker takes, one after the other, with their sample and region.
@@ -62,23 +41,7 @@ struct TokenRange {
     if (++t == p.tokens) t = 0, ++b;
   }
   /// Out of [0, R) if the caller's is.
-  EMOGS_HD_MEMBER int64_t region() const {
-    return p.region ? p.region[(p.region_rows == 1 ? 0 : b * p.tokens) + t] : 0;
-  }
-};
-
-/// What modulates the tokens of one sample and region, [C] each.
-template <class T>
-struct Folded {
-  using Vector = typename EmotionNorm<T>::Vector;
-  Vector *factor, *offset, *branch;
-
-  EMOGS_HD_MEMBER Folded(const EmotionNorm<T>& p, int64_t b, int64_t region) {
-    const int64_t plane = p.batch * p.regions * p.channels;
-    factor = p.folded + (b * p.regions + region) * p.channels;
-    offset = factor + plane;
-    branch = offset + plane;
-  }
+  EMOGS_HD_MEMBER int64_t region() const { return region_of(p, b, t); }
 };
 
 /// `shifts` is null in backward, which needs no offset.
@@ -156,25 +119,36 @@ EMOGS_HD void forward_token(const EmotionNormForward<T>& p, const Folded<T>& fol
                             [&](int64_t c, auto lanes) { stream(load(h + c, lanes), p.residual_out + at + c, lanes); });
 }
 
+/// Tokens [first, last); returns the first whose region is out of range, or a larger number.
 template <class T>
-int64_t emotion_norm_forward(const EmotionNormForward<T>& p) {
-  using Storage = typename EmotionNorm<T>::Stream;
-  fold_vectors(p, p.shift);
-  const int64_t count = p.batch * p.tokens;
+int64_t wide_forward(const EmotionNormForward<T>& p, int64_t first, int64_t last) {
   const bool stream_y = is_streamed(p, p.y);
   const bool keep = p.residual && p.channels <= kKeptChannels && is_streamed(p, p.residual_out);
+  alignas(kRegisterBytes) typename EmotionNorm<T>::Stream kept[kKeptChannels];
+  int64_t invalid = INT64_MAX;
+  for (TokenRange<T> at(p, first, last); at.token < at.end; at.next()) {
+    const int64_t region = at.region();
+    if (region < 0 || region >= p.regions)
+      invalid = minimum(invalid, at.token);
+    else
+      forward_token(p, Folded<T>(p, at.b, region), at.token, stream_y, keep ? kept : nullptr);
+  }
+  return invalid;
+}
+
+template <class T>
+int64_t emotion_norm_forward(const EmotionNormForward<T>& p) {
+  fold_vectors(p, p.shift);
+  const int64_t count = p.batch * p.tokens;
   const int workers = worker_count(p);
   int64_t invalid = count;
 #pragma omp parallel for num_threads(workers) schedule(static) reduction(min : invalid)
   for (int worker = 0; worker < workers; ++worker) {
-    alignas(kRegisterBytes) Storage kept[kKeptChannels];
-    for (TokenRange<T> at(p, count * worker / workers, count * (worker + 1) / workers); at.token < at.end; at.next()) {
-      const int64_t region = at.region();
-      if (region < 0 || region >= p.regions)
-        invalid = minimum(invalid, at.token);
-      else
-        forward_token(p, Folded<T>(p, at.b, region), at.token, stream_y, keep ? kept : nullptr);
-    }
+    const int64_t first = worker_begin(count, worker, workers), last = worker_begin(count, worker + 1, workers);
+    if constexpr (!kIsDouble<typename EmotionNorm<T>::Vector>)
+      invalid = minimum(invalid, is_narrow(p) ? narrow_forward(p, first, last) : wide_forward(p, first, last));
+    else
+      invalid = minimum(invalid, wide_forward(p, first, last));
     finish_streams();
   }
   return invalid < count ? invalid : -1;
@@ -251,27 +225,40 @@ void finish_gradients(const EmotionNormBackward<T>& p, int64_t begin, int64_t en
   }
 }
 
+/// Tokens [first, last), all of one sample; returns as wide_forward.
+template <class T, class Vector>
+int64_t wide_backward(const EmotionNormBackward<T>& p, int64_t first, int64_t last, Vector* partial) {
+  const StreamedGradients streamed = {is_streamed(p, p.grad_hidden), p.grad_x && is_streamed(p, p.grad_x)};
+  int64_t invalid = INT64_MAX;
+  for (TokenRange<T> at(p, first, last); at.token < at.end; at.next()) {
+    const int64_t region = at.region();
+    if (region < 0 || region >= p.regions)
+      invalid = minimum(invalid, at.token);
+    else
+      backward_token(p, Folded<T>(p, at.b, region), at.token, partial + region * p.channels, streamed);
+  }
+  return invalid;
+}
+
 template <class T>
 int64_t emotion_norm_backward(const EmotionNormBackward<T>& p) {
   using Vector = typename EmotionNorm<T>::Vector;
   const int64_t sums = (p.gate ? 3 : 2) * p.regions * p.channels;
-  const int64_t chunk_tokens = (p.tokens + p.chunks - 1) / p.chunks;
-  const StreamedGradients streamed = {is_streamed(p, p.grad_hidden), p.grad_x && is_streamed(p, p.grad_x)};
+  int64_t chunk_tokens = (p.tokens + p.chunks - 1) / p.chunks;
+  if (is_narrow(p)) chunk_tokens = (chunk_tokens + 15) / 16 * 16;  // whole registers
   fold_vectors(p, static_cast<const Vector*>(nullptr));
   int64_t invalid = p.batch * p.tokens;
 #pragma omp parallel for num_threads(worker_count(p)) schedule(static) reduction(min : invalid)
   for (int64_t chunk = 0; chunk < p.batch * p.chunks; ++chunk) {
     Vector* partial = p.partial + chunk * sums;
     for (int64_t i = 0; i < sums; ++i) partial[i] = Vector(0);
-    const int64_t first = chunk / p.chunks * p.tokens, begin = chunk % p.chunks * chunk_tokens;
-    const int64_t end = minimum(begin + chunk_tokens, p.tokens);
-    for (TokenRange<T> at(p, first + minimum(begin, end), first + end); at.token < at.end; at.next()) {
-      const int64_t region = at.region();
-      if (region < 0 || region >= p.regions)
-        invalid = minimum(invalid, at.token);
-      else
-        backward_token(p, Folded<T>(p, at.b, region), at.token, partial + region * p.channels, streamed);
-    }
+    const int64_t sample = chunk / p.chunks * p.tokens, begin = chunk % p.chunks * chunk_tokens;
+    const int64_t end = sample + minimum(begin + chunk_tokens, p.tokens), first = minimum(sample + begin, end);
+    if constexpr (!kIsDouble<Vector>)
+      invalid = minimum(invalid,
+                        is_narrow(p) ? narrow_backward(p, first, end, partial) : wide_backward(p, first, end, partial));
+    else
+      invalid = minimum(invalid, wide_backward(p, first, end, partial));
     finish_streams();
   }
 #pragma omp parallel for num_threads(worker_count(p)) schedule(static)

@@ -243,8 +243,9 @@ def test_non_contiguous_and_nan_stay_where_they_are(device):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("x", (*FLOATS, torch.float64))
-def test_bits_do_not_depend_on_threads_or_instruction_set(kind, x):
-    arguments = make(tokens=700, channels=100, kind=kind, dtype=torch.float32)
+@pytest.mark.parametrize("channels", [7, 32, 100])
+def test_bits_do_not_depend_on_threads_or_instruction_set(kind, x, channels):
+    arguments = make(tokens=70_000 // channels, channels=channels, kind=kind, dtype=torch.float32)
     arguments["x"] = arguments["x"].to(x)
     threads, isa = torch.get_num_threads(), _C.isa_in_use()
     results = {}
@@ -263,11 +264,23 @@ def test_bits_do_not_depend_on_threads_or_instruction_set(kind, x):
             assert torch.equal(value, first[output]), (name, count, output)
 
 
+@pytest.mark.parametrize("channels", [*range(1, 33), 2048])
+def test_a_token_knows_nothing_of_its_neighbours(isa, channels):
+    """Tokens of few channels share registers, and those of very many share passes; the bits are those of each alone."""
+    arguments = make(tokens=300 if channels < 100 else 21, channels=channels, dtype=torch.float32)
+    together = gradients_of_ones(arguments)
+    for t in (0, 1, 15, 16, 20, arguments["x"].shape[1] - 1):
+        one = {k: arguments[k][:, t : t + 1].contiguous() for k in ("x", "residual", "region")}
+        alone = gradients_of_ones(arguments | one)
+        assert all(torch.equal(together[k][:, t : t + 1], alone[k]) for k in alone), t
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("given", [True, False])
-def test_large_results_are_written_past_the_caches(isa, dtype, given):
+@pytest.mark.parametrize(("tokens", "channels"), [(4200, 1024), (180_000, 24)])
+def test_large_results_are_written_past_the_caches(isa, dtype, given, tokens, channels):
     """The same bits as those of a part of the tokens, whose results are small enough for the caches."""
-    arguments = make(tokens=4200, channels=1024, dtype=dtype)
+    arguments = make(tokens=tokens, channels=channels, dtype=dtype)
     if not given:
         del arguments["residual"], arguments["gate"]
     part = {k: arguments[k][:, :100].contiguous() for k in ("x", "residual", "region") if k in arguments}
