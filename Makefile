@@ -8,18 +8,18 @@ BUILD_REQUIREMENTS := 'setuptools>=77' 'pybind11>=3.0' 'cmake>=3.26' ninja  # as
 PIP := .venv/bin/python -m pip
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test check cuda-gate format build clean
+.PHONY: demo test check cuda-gate format build emulator emulator-only clean
 
 demo: build
 	python -m emogs avatar "$(PHOTO)" --emotion $(EMOTION) --out $(OUT)
 
-test: build
+test: build emulator
 	python -m pytest $(PYTEST_ARGS)
 
-check: build
+check: build emulator
 	ruff check .
 	ruff format --check .
-	clang-format --dry-run --Werror $(shell git ls-files csrc)
+	clang-format --dry-run --Werror $(shell git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
 	mypy
 	python -m pytest $(PYTEST_ARGS)
 
@@ -31,11 +31,20 @@ cuda-gate: .venv/.installed
 format: .venv/.installed
 	ruff check --fix .
 	ruff format .
-	clang-format -i $(shell git ls-files csrc)
+	clang-format -i $(shell git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
 
 # Compiles what changed. EMOGS_CUDA=off|on|auto and EMOGS_CUDA_ARCHS=90 pass through.
 build: .venv/.installed
 	python setup.py --quiet build_ext --inplace
+
+# The CUDA kernels compiled for the CPU (tests/emulator/README.md), for the tests.
+emulator: .venv/.installed
+	$(MAKE) --no-print-directory emulator-only
+
+emulator-only:
+	cmake -G Ninja -S . -B build/emulate -DEMOGS_CUDA=emulate -DCMAKE_MAKE_PROGRAM=$$(which ninja) \
+	  -DPython_EXECUTABLE=$$(which python) -Dpybind11_DIR=$$(python -m pybind11 --cmakedir) --log-level=WARNING
+	cmake --build build/emulate -- --quiet
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x .venv/bin/python || python3 -m venv .venv

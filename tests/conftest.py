@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from emulation import DEVICES, emulated
 from hypothesis import settings
 
 from emogs.ops.native import _C
@@ -23,21 +26,49 @@ def _why_no_cuda() -> str | None:
     return None
 
 
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest) -> torch.device:
-    """Each device in turn; CUDA is skipped, saying why, where it cannot run."""
-    if request.param == "cuda" and (reason := _why_no_cuda()):
-        pytest.skip(reason)
-    return torch.device(request.param)
+@contextlib.contextmanager
+def _on(name: str) -> Iterator[torch.device]:
+    kind, _, detail = name.partition("-")
+    if kind == "cuda":
+        if reason := _why_no_cuda():
+            pytest.skip(reason)
+        yield torch.device("cuda")
+    elif kind == "emulated":
+        with emulated(detail):
+            yield torch.device("cpu")
+    else:
+        with _in_use(detail or _C.isa_in_use()):
+            yield torch.device("cpu")
+
+
+@contextlib.contextmanager
+def _in_use(isa: str) -> Iterator[None]:
+    before = _C.isa_in_use()
+    _C.use_isa(isa)
+    yield
+    _C.use_isa(before)
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Each device in turn: the CPU; the CUDA kernels without a GPU, on tensors of the CPU, in several orders
+    (tests/emulation.py); CUDA itself, skipped, saying why, where it cannot run."""
+    with _on(request.param) as device:
+        yield device
+
+
+@pytest.fixture(params=[*(f"cpu-{isa}" for isa in _C.supported_isas()), *DEVICES[1:]])
+def processor(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """The same, and the CPU with each instruction set that this machine runs."""
+    with _on(request.param) as device:
+        yield device
 
 
 @pytest.fixture(params=_C.supported_isas())
-def isa(request: pytest.FixtureRequest):
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each instruction set that this machine runs, in use while the test runs."""
-    before = _C.isa_in_use()
-    _C.use_isa(request.param)
-    yield request.param
-    _C.use_isa(before)
+    with _in_use(request.param):
+        yield request.param
 
 
 @pytest.fixture(scope="session")

@@ -32,15 +32,15 @@ def bound(x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor,
 @pytest.mark.parametrize("kind", ["layer", "rms"])
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("channels", [1, 3, 16, 31, 33, 257, 1024, 8192])
-def test_error_is_within_its_derived_bound(device, isa, channels, dtype, kind):
+def test_error_is_within_its_derived_bound(processor, channels, dtype, kind):
     generator = torch.Generator().manual_seed(channels)
     for offset in (0.0, 1.0, 50.0, 1e3, 1e5):
         for magnitude in (1e-3, 1.0, 1e2):
             if dtype == torch.float16 and offset * magnitude > 3e4:
                 continue  # beyond the type
-            x = ((torch.randn(1, 6, channels, generator=generator) + offset) * magnitude).to(device, dtype)
-            vectors = [torch.randn(1, channels, generator=generator).to(device) for _ in range(2)]
-            weight, bias = (torch.randn(channels, generator=generator).to(device) for _ in range(2))
+            x = ((torch.randn(1, 6, channels, generator=generator) + offset) * magnitude).to(processor, dtype)
+            vectors = [torch.randn(1, channels, generator=generator).to(processor) for _ in range(2)]
+            weight, bias = (torch.randn(channels, generator=generator).to(processor) for _ in range(2))
             y = emogs.emotion_norm(x, *vectors, weight=weight, bias=bias, kind=kind)
             exact = [t.double() for t in (x, *vectors, weight, bias)]
             expected = emotion_norm_reference(*exact[:3], weight=exact[3], bias=exact[4], kind=kind)
@@ -52,7 +52,11 @@ def test_error_is_within_its_derived_bound(device, isa, channels, dtype, kind):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_forward_and_backward_see_the_same_residual(device, dtype):
-    """About a mean of 50, normalizing the sum before it is rounded would cost 1% of the gradient."""
+    """About a mean of 50, normalizing the sum before it is rounded would cost 1% of the gradient.
+
+    Kernels of different types may add a row in different orders (those of CUDA do), which rounding to a half type
+    shows once in thousands of gradients.
+    """
     generator = torch.Generator().manual_seed(0)
     x, residual = (torch.randn(1, 8, 256, generator=generator).to(device, dtype) for _ in range(2))
     residual = residual + 50
@@ -61,11 +65,11 @@ def test_forward_and_backward_see_the_same_residual(device, dtype):
     y, out = emogs.emotion_norm(leaf, zero, zero, residual=residual)
     hidden = out.detach().float().requires_grad_()
     alone = emogs.emotion_norm(hidden, zero, zero)
-    assert torch.equal(y, alone)
+    steps = 2 * (256 / 32 + 12) * U
+    torch.testing.assert_close(y, alone, rtol=steps, atol=steps)
     direction = torch.randn(1, 8, 256, generator=generator).to(device)
-    assert torch.equal(
-        torch.autograd.grad(y, leaf, direction)[0].to(dtype), torch.autograd.grad(alone, hidden, direction)[0].to(dtype)
-    )
+    grads = [torch.autograd.grad(*pair, direction)[0].to(dtype) for pair in ((y, leaf), (alone, hidden))]
+    assert (grads[0] == grads[1]).double().mean() > 0.99
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -53,15 +53,15 @@ def test_zero_scale_and_shift_are_the_identity(device, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
 @pytest.mark.parametrize("width", [1, 7, 52, 100])
-def test_matches_float64_reference(device, isa, dtype, width):
+def test_matches_float64_reference(processor, dtype, width):
     """Values and gradients: each result is a few float32 operations and one rounding to its type."""
     generator = torch.Generator().manual_seed(1)
-    arguments = {"params": torch.randn(2, 300, width, generator=generator).to(device, dtype)}
+    arguments = {"params": torch.randn(2, 300, width, generator=generator).to(processor, dtype)}
     for name in ("center", "scale", "shift"):
-        arguments[name] = torch.randn(2, width, generator=generator).to(device)
-    arguments["channels"] = torch.randn(width, generator=generator).to(device)
-    frames = (torch.rand(2, 300, generator=generator) < 0.7).to(device)
-    direction = (torch.randint(-8, 9, (2, 300, width), generator=generator) / 8).to(device)
+        arguments[name] = torch.randn(2, width, generator=generator).to(processor)
+    arguments["channels"] = torch.randn(width, generator=generator).to(processor)
+    frames = (torch.rand(2, 300, generator=generator) < 0.7).to(processor)
+    direction = (torch.randint(-8, 9, (2, 300, width), generator=generator) / 8).to(processor)
 
     def values(function, cast) -> list[Tensor]:
         leaves = {k: cast(v).requires_grad_() for k, v in arguments.items()}

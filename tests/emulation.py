@@ -1,0 +1,95 @@
+"""Runs product code on the emulated CUDA kernels (tests/emulator): they take the native module's place in emogs.
+
+Emulated kernels work on tensors of the CPU. `emulated` makes `emogs.ops` believe that these live on device 0 of a
+native module that has nothing but CUDA kernels; `on_cpu` takes that back for a while, so that a test can compare.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from emogs.ops import native
+
+FOLDER = Path(__file__).resolve().parents[1] / "build" / "emulate"
+
+# The order in which threads and blocks run: "forward" or "random:SEED" (tests/emulator/README.md).
+ORDERS = os.environ.get("EMOGS_TEST_ORDERS", "forward random:1 random:2").split()
+
+DEVICES = ("cpu", *(f"emulated-{order}" for order in ORDERS), "cuda")  # the parameters of the `device` fixture
+
+
+def each_device_with(*dtypes: torch.dtype) -> pytest.MarkDecorator:
+    """Parametrizes a test over `device` and `dtype`: float64 on the CPU only, since no CUDA kernel computes in it."""
+    pairs = [(device, t) for t in dtypes for device in DEVICES if device == "cpu" or t != torch.float64]
+    return pytest.mark.parametrize(("device", "dtype"), pairs, indirect=["device"])
+
+
+_native_launch = native.launch
+
+
+@cache
+def emulated_module() -> ModuleType:
+    """The module that `make emulator` builds; a missing one fails the test, since CUDA would go untested in silence."""
+    folder = Path(os.environ.get("EMOGS_EMULATOR_BUILD", FOLDER))
+    files = list(folder.glob("_C.*.so"))
+    if len(files) != 1:
+        pytest.fail(f"no emulated CUDA kernels in {folder}: run `make emulator`", pytrace=False)
+    spec = importlib.util.spec_from_file_location("_C", files[0])
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _launch(like: torch.Tensor, dtype: torch.dtype | str | None = None) -> dict[str, Any]:
+    return _native_launch(like, dtype) | {"device": 0, "stream": 0, "threads": 1}
+
+
+def _users() -> list[ModuleType]:
+    """The modules of emogs that call native operations."""
+    return [m for name, m in sys.modules.items() if name.startswith("emogs.") and hasattr(m, "_C") and m is not native]
+
+
+@contextlib.contextmanager
+def _in_place(module: Any, launch: Any) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for user in _users():
+            patch.setattr(user, "_C", module)
+            if hasattr(user, "launch"):
+                patch.setattr(user, "launch", launch)
+        yield
+
+
+@contextlib.contextmanager
+def emulated(order: str = "forward") -> Iterator[None]:
+    """Inside, `emogs.ops` runs CUDA kernels, threads in that order; uninitialised tensors are filled with NaN."""
+    with pytest.MonkeyPatch.context() as patch, _in_place(emulated_module(), _launch), uninitialised_is_nan():
+        patch.setenv("EMOGS_EMULATOR_ORDER", order)
+        yield
+
+
+def on_cpu() -> contextlib.AbstractContextManager[None]:
+    """Inside, `emogs.ops` runs its CPU kernels again: for results to compare with."""
+    return _in_place(native._C, _native_launch)
+
+
+@contextlib.contextmanager
+def uninitialised_is_nan() -> Iterator[None]:
+    """Memory that a kernel must not read before it has written to it shows when it does."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)  # fills what torch.empty gives
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
