@@ -1,4 +1,4 @@
-"""The command line: `emogs avatar | view | train | info`, also as `python -m emogs`.
+"""The command line: `emogs avatar | view | head | train | info`, also as `python -m emogs`.
 
 Each command imports what it needs when it runs. What a user can get wrong - a file, a
 name, a number, a missing extra - ends in one line and exit code 2, never in a traceback.
@@ -106,6 +106,17 @@ def train(recipe: Positional[Literal["landmarks"]], /) -> None:
     RECIPES[recipe]([])
 
 
+def head(command: Positional[Literal["show", "compare", "convert"]], /) -> None:
+    """Look at head templates, and convert them; `emogs head show --help` lists a command's settings.
+
+    Args:
+        command: What to do.
+    """
+    from .cli_head import main as run
+
+    run([command, "--help"])
+
+
 def info() -> None:
     """Print version, backends, instruction sets, threads and GPU."""
     from .info import main as print_info
@@ -120,8 +131,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         match arguments:
             case ["train", recipe, *settings] if recipe in RECIPES:
                 RECIPES[recipe](settings)
+            case ["head", *rest] if rest not in ([], ["--help"], ["-h"]):
+                from .cli_head import main as run_head
+
+                run_head(rest)
             case _:
-                commands: dict[str, Callable[..., Any]] = {"avatar": avatar, "view": view, "train": train, "info": info}
+                commands: dict[str, Callable[..., Any]] = {
+                    "avatar": avatar,
+                    "view": view,
+                    "head": head,
+                    "train": train,
+                    "info": info,
+                }
                 tyro.extras.subcommand_cli_from_dict(commands, prog="emogs", description=_DESCRIPTION, args=arguments)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -29,11 +29,12 @@ HEAVY = ("cv2", "viser", "PIL", "av", "skimage", "emogs.model", "emogs.emotion")
 
 def test_help_imports_nothing_heavy():
     code = "import sys; from emogs.cli import main\n"
-    for command in ([], ["avatar"], ["view"], ["train"], ["info"]):
+    commands = ([], ["avatar"], ["view"], ["head"], ["head", "show"], ["head", "convert"], ["train"], ["info"])
+    for command in commands:
         code += f"try: main({[*command, '--help']!r})\nexcept SystemExit: pass\n"
     code += f"print('imported:', *[name for name in {HEAVY} if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.count("usage: emogs") == 5
+    assert answer.stdout.count("usage: emogs") == len(commands)
     assert answer.stdout.endswith("imported:\n")
 
 
@@ -53,6 +54,15 @@ def test_module_and_command_are_one():
         (["avatar", "astronaut", "--box", "1,2,nan,4"], "--box: expected"),
         (["avatar", "astronaut", "--landmarks", "none.txt"], "none.txt: No such file"),
         (["view", "none.safetensors"], "none.safetensors"),
+        (["head", "show", "nobody"], "nobody: file: no such file or folder; a template is"),
+        (["head", "show", "builtin", "--emotion", "hapy"], "did you mean 'happy'"),
+        (["head", "show", "builtin", "--out", "head.jpg"], "head.jpg: expected a name that ends in .png"),
+        (["head", "show", "builtin", "--out", "none/head.png"], "none/head.png: no such folder"),
+        (["head", "show", "builtin", "--size", "9"], "--size: expected 32 to 2048, got 9"),
+        (["head", "show", "builtin", "--mapping", "none.npz"], "none.npz: file: No such file"),
+        (["head", "convert", "builtin", "head.txt"], "head.txt: expected a name that ends in .npz"),
+        (["head", "convert", "nobody", "head.npz"], "nobody: file: no such file or folder"),
+        (["head", "compare", "--out", "heads.png"], "templates: expected one or more, got none"),
     ],
 )
 def test_bad_input_is_one_line(refused, monkeypatch, tmp_path, arguments, message):
@@ -139,3 +149,12 @@ def test_avatar_writes_what_it_says(monkeypatch, tmp_path, capsys):
     assert list(summary["seconds"]) == ["load libraries", "fit head", "write emotion.png"]
     assert set(summary["files"]) == {"emotion.png", "summary.json"}
     assert "5 Gaussians" in capsys.readouterr().out
+
+
+def test_head_show_and_convert(tmp_path, capsys):
+    cli.main(["head", "convert", "builtin", str(tmp_path / "head.npz")])
+    assert "builtin, 7,988 vertices" in capsys.readouterr().out.replace("\n", "")
+    cli.main(["head", "show", str(tmp_path / "head.npz"), "--size", "40", "--out", str(tmp_path / "head.png")])
+    cli.main(["head", "compare", "builtin", "--size", "40", "--out", str(tmp_path / "heads.png")])
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("head.png", "heads.png"))
+    assert "builtin with happy=0.8" in capsys.readouterr().out

@@ -1,19 +1,23 @@
-"""ICT-FaceKit Light (MIT) as a template, from the common npz. emogs ships none of its data."""
+"""ICT-FaceKit Light (Li et al. 2020, MIT) as a template: upstream's folder of OBJ files, or an npz. Neither is shipped.
+
+Shapes that upstream splits into sides are put together where ARKit has one (`browInnerUp`, `cheekPuff`), `_L` and `_R`
+become Left and Right, correctives (`mouthClose`, made to be worn with `jawOpen`) keep their meaning. Lashes, tear film
+and eye occlusion are left out: they are cards for a game engine's shaders.
+"""
 
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..io.files import FormatError
+from .fields import Fields, read_npz, reading
 from .template import ARKIT_NAMES, HeadTemplate
+from .wavefront import read_positions, read_wavefront
 
 _PARTS = {
     "M_Face": "skin", "M_BackHead": "skin", "M_GumsTongue": "tongue", "M_Teeth": "teeth",
@@ -21,6 +25,7 @@ _PARTS = {
 }  # fmt: skip
 _PART_NAMES = ("skin", "eye_left", "eye_right", "teeth", "tongue")
 _CENTIMETRE = 0.01
+_NEUTRAL, _INDICES, _NPZ = "generic_neutral_mesh.obj", "vertex_indices.json", "ict_head.npz"
 _FIELDS = (
     "neutral", "faces", "uv", "faces_uv", "face_material", "material_names", "expression", "expression_names",
     "identity",
@@ -28,60 +33,113 @@ _FIELDS = (
 
 
 def load_ict(folder: str | Path) -> HeadTemplate:
-    """Reads `ict_head.npz` and `vertex_indices.json` from a folder. Jaw and lids are linear here, as upstream's are.
+    """Reads `vertex_indices.json` and, from the same folder, `ict_head.npz` or upstream's OBJ files.
+
+    Upstream's folder (FaceXModel) holds `generic_neutral_mesh.obj`, `identity000.obj` and so on, and one OBJ for each
+    expression that `vertex_indices.json` lists. Jaw and lids are linear here, as upstream's are.
 
     Raises:
         emogs.io.FormatError: a file is missing, damaged, or lacks a field.
     """
     folder = Path(folder)
-    with _reading(folder / "ict_head.npz") as path, np.load(path, allow_pickle=False) as file:
-        data = {name: file[name] for name in _FIELDS}
-    with _reading(folder / "vertex_indices.json") as path:
-        indices = json.loads(path.read_text())
-        landmarks, rigid = (torch.tensor(indices[f"idx_to_{name}_verts"]) for name in ("landmark", "rigid"))
-    materials = [str(name) for name in data["material_names"]]
-    part = np.array([_PART_NAMES.index(_PARTS[m]) if m in _PARTS else -1 for m in materials])[data["face_material"]]
-    keep = part >= 0
-    uv = torch.from_numpy(data["uv"].astype(np.float32))
+    fields = _read_folder(folder) if (folder / _NEUTRAL).exists() else read_npz(folder / _NPZ, _FIELDS.__contains__)
+    count, triangles, corners = fields.rows("neutral"), fields.rows("faces"), fields.rows("uv")
+    shapes, people = fields.rows("expression"), fields.rows("identity")
+    materials = fields.names("material_names")
+    material = fields.indices("face_material", triangles, below=len(materials))
+    part = torch.tensor([_PART_NAMES.index(_PARTS[m]) if m in _PARTS else -1 for m in materials])[material]
+    kept = part >= 0
+    if not kept.any():
+        fields.fail("material_names", f"some of {', '.join(_PARTS)}", ", ".join(materials))
+    faces = fields.indices("faces", triangles, 3, below=count)[kept]
+    used = int(faces.max()) + 1  # what is left out comes last
+    uv = fields.floats("uv", corners, 2)
+    landmarks, rigid = _index_lists(folder / _INDICES, used)
     return HeadTemplate(
         name="ict",
-        vertices=torch.from_numpy(data["neutral"].astype(np.float32)) * _CENTIMETRE,
-        faces=torch.from_numpy(data["faces"][keep].astype(np.int64)),
+        vertices=fields.floats("neutral", count, 3)[:used] * _CENTIMETRE,
+        faces=faces,
         uv=torch.stack([uv[:, 0], 1 - uv[:, 1]], 1),
-        faces_uv=torch.from_numpy(data["faces_uv"][keep].astype(np.int64)),
-        face_part=torch.from_numpy(part[keep].astype(np.int64)),
+        faces_uv=fields.indices("faces_uv", triangles, 3, below=corners)[kept],
+        face_part=part[kept],
         part_names=_PART_NAMES,
         landmarks=landmarks,
         rigid=rigid,
-        identity=torch.from_numpy(data["identity"].astype(np.float32)) * _CENTIMETRE,
-        identity_names=tuple(f"identity{i:03d}" for i in range(len(data["identity"]))),
-        expression=_arkit(data) * _CENTIMETRE,
+        identity=fields.floats("identity", people, count, 3)[:, :used] * _CENTIMETRE,
+        identity_names=tuple(f"identity{i:03d}" for i in range(people)),
+        expression=_arkit(
+            fields.floats("expression", shapes, count, 3)[:, :used], fields.names("expression_names", shapes)
+        )
+        * _CENTIMETRE,
         albedo=torch.full((256, 256, 3), 0.6),
     )
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[Path]:
-    """Whatever goes wrong with a file's bytes, said as a FormatError."""
-    try:
-        yield path
-    except OSError as error:
-        raise FormatError(path, "file", error.strerror or str(error)) from None
-    except KeyError as error:
-        raise FormatError(path, str(error.args[0]), "missing") from None
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise FormatError(path, "file", f"not readable: {error}") from None
+def _read_folder(folder: Path) -> Fields:
+    """Upstream's OBJ files as the arrays that the npz has."""
+    neutral = read_wavefront(folder / _NEUTRAL)
+    if (neutral.faces_uv < 0).any():
+        raise FormatError(folder / _NEUTRAL, "f", "expected texture coordinates at every corner, got some without")
+    people = sorted(folder.glob("identity[0-9]*.obj"))
+    if not people:
+        raise FormatError(folder, "identity000.obj", "missing; expected a file for each identity direction")
+    listed = _index_file(folder / _INDICES).get("expressions")
+    if not isinstance(listed, list) or not listed or not all(isinstance(name, str) for name in listed):
+        raise FormatError(folder / _INDICES, "expressions", "expected a list of names")
+
+    def deltas(paths: list[Path]) -> np.ndarray:
+        out = np.zeros((len(paths), *neutral.vertices.shape), np.float32)
+        for place, path in zip(out, paths, strict=True):
+            positions = read_positions(path)
+            if positions.shape != neutral.vertices.shape:
+                raise FormatError(path, "v", f"expected {len(neutral.vertices)} vertices, got {len(positions)}")
+            place[...] = positions - neutral.vertices
+        return out
+
+    return Fields(
+        folder / _NEUTRAL,
+        {
+            "neutral": neutral.vertices,
+            "faces": neutral.faces,
+            "uv": neutral.uv,
+            "faces_uv": neutral.faces_uv,
+            "face_material": neutral.material,
+            "material_names": np.array(neutral.material_names, np.str_),
+            "expression": deltas([folder / f"{Path(name).name}.obj" for name in listed]),
+            "expression_names": np.array(listed, np.str_),
+            "identity": deltas(people),
+        },
+    )
 
 
-def _arkit(data: Mapping[str, np.ndarray]) -> torch.Tensor:
+def _index_file(path: Path) -> dict[str, object]:
+    with reading(path):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise FormatError(path, "file", f"expected an object of lists, got {type(content).__name__}")
+    return content
+
+
+def _index_lists(path: Path, count: int) -> tuple[Tensor, Tensor]:
+    """The 68 landmarks and the vertices of the skull."""
+    lists = {}
+    for name, size in (("idx_to_landmark_verts", 68), ("idx_to_rigid_verts", None)):
+        content = _index_file(path)
+        if name not in content:
+            raise FormatError(path, name, "missing")
+        with reading(path):
+            lists[name] = Fields(path, {name: np.array(content[name], np.float64)}).indices(name, size, below=count)
+    return lists["idx_to_landmark_verts"], lists["idx_to_rigid_verts"]
+
+
+def _arkit(shapes: Tensor, names: tuple[str, ...]) -> Tensor:
     """[52, V, 3]: ICT's shapes under ARKit's names; shapes that ICT splits into sides are put together again."""
-    names = [str(name) for name in data["expression_names"]]
-    out = np.zeros((len(ARKIT_NAMES), *data["neutral"].shape), np.float32)
-    for name, delta in zip(names, data["expression"], strict=True):
+    out = torch.zeros(len(ARKIT_NAMES), *shapes.shape[1:])
+    for name, delta in zip(names, shapes, strict=True):
         arkit = name.replace("_L", "Left").replace("_R", "Right")
         whole = arkit.removesuffix("Left").removesuffix("Right")
         for candidate in (arkit, whole):
             if candidate in ARKIT_NAMES:
                 out[ARKIT_NAMES.index(candidate)] += delta
                 break
-    return torch.from_numpy(out)
+    return out

@@ -1,7 +1,8 @@
 """What every head template offers, whatever it was made from: shape, parts, landmarks, identity and expression.
 
 A template is data plus one function, `deform`. Linear expressions are vertex displacements; the jaw, the lids and the
-eyeballs *rotate*, because a straight chord would pass through the eye or shorten the jaw. All lengths are metres.
+eyeballs *rotate*, because a straight chord would pass through the eye or shorten the jaw: expression channels turn them
+as hinges (`Rotation`), a pose turns a skeleton's joints in any direction (`Skeleton`). All lengths are metres.
 Head space: +x is the subject's left, +y up, +z where the face looks; the origin lies inside the head.
 """
 
@@ -12,6 +13,8 @@ from dataclasses import dataclass, field
 import roma
 import torch
 from torch import Tensor
+
+from .skeleton import Skeleton
 
 ARKIT_NAMES = (
     "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
@@ -47,7 +50,8 @@ class Rotation:
 class HeadTemplate:
     """A head with a fixed mesh: neutral shape, identity directions, expressions, texture coordinates, landmarks.
 
-    `expression` holds the linear displacements of the ARKit channels (zero rows for channels that only rotate).
+    `expression` holds the linear displacements of the channels (zero rows for channels that only rotate). They are the
+    52 of ARKit, but for a model with an expression space of its own, such as FLAME: see `speaks_arkit`.
     `albedo` is a generic face painted in texture space: what a part looks like where no photo shows it.
     """
 
@@ -58,7 +62,7 @@ class HeadTemplate:
     faces_uv: Tensor  # [F, 3] int64 into uv
     face_part: Tensor  # [F] int64 into part_names
     part_names: tuple[str, ...]
-    landmarks: Tensor  # [68] int64 vertices, in the iBUG order
+    landmarks: Tensor  # [68] int64 vertices, in the iBUG order; [0] where the model's file has none
     rigid: Tensor  # [R] int64 vertices of the skull, which no expression moves
     identity: Tensor  # [I, V, 3] displacement at one standard deviation
     identity_names: tuple[str, ...]
@@ -66,25 +70,51 @@ class HeadTemplate:
     albedo: Tensor  # [S, S, 3] linear in display values, [0, 1]
     expression_names: tuple[str, ...] = ARKIT_NAMES
     rotations: tuple[Rotation, ...] = field(default=())
+    skeleton: Skeleton | None = None
 
-    def deform(self, identity: Tensor | None = None, expression: Tensor | None = None) -> Tensor:
-        """Vertices of an identity wearing an expression.
+    @property
+    def speaks_arkit(self) -> bool:
+        """Whether the expression channels are ARKit's, so that emotions can be worn."""
+        return self.expression_names == ARKIT_NAMES
+
+    def deform(
+        self, identity: Tensor | None = None, expression: Tensor | None = None, pose: Tensor | None = None
+    ) -> Tensor:
+        """Vertices of an identity wearing an expression in a pose.
 
         Args:
             identity: [B, I] standard deviations; None is the mean identity.
-            expression: [B, E] ARKit channel values, usually in [0, 1]; None is neutral.
+            expression: [B, E] channel values, ARKit's usually in [0, 1]; None is neutral.
+            pose: [B, J, 3] rotation vectors of the skeleton's joints relative to their parents, radians; None is rest.
         Returns:
-            [B, V, 3] metres, differentiable in both arguments. B is 1 if both are None; a B of 1 broadcasts.
+            [B, V, 3] metres, differentiable in all arguments. B is 1 if all are None; a B of 1 broadcasts.
+        Raises:
+            ValueError: a pose for a template without a skeleton.
         """
         person = self.vertices[None]
         if identity is not None:
             person = person + torch.einsum("bi,ivc->bvc", identity, self.identity)
-        if expression is None:
-            return person
-        moved = person + torch.einsum("be,evc->bvc", expression, self.expression)
-        for rotation in self.rotations:
-            moved = _rotate(rotation, moved, person, expression)
-        return moved
+        moved = person
+        if expression is not None:
+            moved = person + torch.einsum("be,evc->bvc", expression, self.expression)
+            for rotation in self.rotations:
+                moved = _rotate(rotation, moved, person, expression)
+        turns = self._turns(expression, pose)
+        return moved if turns is None or self.skeleton is None else self.skeleton.pose(moved, turns)
+
+    def _turns(self, expression: Tensor | None, pose: Tensor | None) -> Tensor | None:
+        """[B, J, 3] the joints' rotation vectors by pose and expression; None where nothing turns a joint."""
+        if self.skeleton is None:
+            if pose is not None:
+                raise ValueError(f"pose: the template {self.name!r} has no skeleton")
+            return None
+        if pose is not None and (pose.ndim != 3 or pose.shape[1:] != (len(self.skeleton.names), 3)):
+            joints = ", ".join(self.skeleton.names)
+            raise ValueError(f"pose: expected [B, {len(self.skeleton.names)}, 3] ({joints}), got {list(pose.shape)}")
+        if expression is None or self.skeleton.driven is None:
+            return pose
+        driven = torch.einsum("be,ejc->bjc", expression, self.skeleton.driven)
+        return driven if pose is None else driven + pose
 
     def channel(self, name: str) -> int:
         """Index of an expression channel by its ARKit name."""

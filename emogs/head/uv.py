@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -60,3 +61,18 @@ def texel_map(template: HeadTemplate, size: int = 256) -> TexelMap:
 
 def _cross(a: Tensor, b: Tensor) -> Tensor:
     return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
+def triangle_cells(count: int) -> tuple[Tensor, Tensor]:
+    """A texture for `count` triangles that have none: two to a square cell, with a margin between them.
+
+    Returns:
+        uv [3 count, 2] and faces_uv [count, 3], as in `HeadTemplate`.
+    """
+    side = max(math.ceil(math.sqrt((count + 1) // 2)), 1)
+    index = torch.arange(count)
+    cell = torch.stack([index // 2 % side, index // 2 // side], -1)
+    lower = torch.tensor([[0.05, 0.05], [0.05, 0.85], [0.85, 0.05]])  # counter-clockwise with v downwards
+    upper = 1 - lower
+    corners = torch.where((index % 2 == 0)[:, None, None], lower, upper)
+    return ((cell[:, None] + corners) / side).reshape(-1, 2), index[:, None] * 3 + torch.arange(3)

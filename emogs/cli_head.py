@@ -1,0 +1,145 @@
+"""`emogs head show | convert | compare`: head templates on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+if TYPE_CHECKING:
+    from .head import HeadTemplate
+
+_TEMPLATE = tyro.conf.arg(metavar="TEMPLATE")
+
+
+def show(
+    template: Annotated[Positional[str], _TEMPLATE],
+    /,
+    emotion: str = "happy=0.8",
+    out: Path = Path("head.png"),
+    mapping: Path | None = None,
+    landmarks: Path | None = None,
+    size: int = 320,
+) -> None:
+    """Draw a head template from five sides: neutral, half an emotion, and all of it.
+
+    Args:
+        template: The word `builtin`, a folder of ICT-FaceKit's, a FLAME model (npz, safetensors, pkl), or an npz by
+            `emogs head convert`.
+        emotion: What to feel, such as `happy=0.7,surprise=0.2`.
+        out: The PNG to write.
+        mapping: An npz that says what ARKit's channels are in the template's expression space; without it they are
+            found by geometry.
+        landmarks: FLAME's landmark embedding, or a text file of 68 vertex numbers.
+        size: Side of one picture in pixels.
+    """
+    from .emotion import parse_emotion
+
+    code = parse_emotion(emotion)
+    _check_picture(out, size)
+    head = _speaking(template, mapping, landmarks)
+    from .io.sheet import write_png
+    from .viewer.heads import views_sheet
+
+    write_png(out, views_sheet(head, code, size))
+    print(f"{out}: {head.name} with {emotion}")
+
+
+def compare(
+    templates: Annotated[Positional[tuple[str, ...]], _TEMPLATE],
+    /,
+    out: Path = Path("heads.png"),
+    size: int = 256,
+) -> None:
+    """Draw templates beside each other in every emotion: one camera, one light, one clay.
+
+    Args:
+        templates: As for `emogs head show`; several.
+        out: The PNG to write.
+        size: Side of one picture in pixels.
+    """
+    if not templates:
+        raise ValueError("templates: expected one or more, got none")
+    _check_picture(out, size)
+    heads = [_speaking(template, None, None) for template in templates]
+    from .io.sheet import write_png
+    from .viewer.heads import emotions_sheet
+
+    write_png(out, emotions_sheet(heads, size))
+    print(f"{out}: {', '.join(head.name for head in heads)} in seven emotions")
+
+
+def convert(
+    source: Annotated[Positional[str], tyro.conf.arg(metavar="IN")],
+    out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT.npz")],
+    /,
+    arkit: Literal["keep", "geometry"] = "keep",
+    mapping: Path | None = None,
+    landmarks: Path | None = None,
+) -> None:
+    """Write any head template as one npz that is safe to load.
+
+    Args:
+        source: As for `emogs head show`.
+        out: The npz to write.
+        arkit: `keep` the template's own expression space, or find ARKit's channels in it by `geometry`.
+        mapping: An npz that says what ARKit's channels are in the template's expression space.
+        landmarks: FLAME's landmark embedding, or a text file of 68 vertex numbers.
+    """
+    if out.suffix != ".npz":
+        raise ValueError(f"{out}: expected a name that ends in .npz")
+    _check_folder(out)
+    from .head import load_template, save_template
+
+    head = load_template(source, landmarks)
+    if mapping is not None or (arkit == "geometry" and not head.speaks_arkit):
+        head = _with_arkit(head, mapping)
+    save_template(head, out)
+    parts = f"{len(head.vertices):,} vertices, {len(head.faces):,} triangles, {len(head.identity)} identity directions"
+    print(f"{out}: {head.name}, {parts}, {len(head.expression)} expression channels")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs `emogs head ...`."""
+    commands: dict[str, Callable[..., None]] = {"show": show, "compare": compare, "convert": convert}
+    tyro.extras.subcommand_cli_from_dict(
+        commands, prog="emogs head", description="Head templates: look at them, convert them.", args=list(arguments)
+    )
+
+
+def _speaking(source: str, mapping: Path | None, landmarks: Path | None) -> HeadTemplate:
+    from .head import load_template
+
+    head = load_template(source, landmarks)
+    return head if head.speaks_arkit and mapping is None else _with_arkit(head, mapping)
+
+
+def _with_arkit(head: HeadTemplate, mapping: Path | None) -> HeadTemplate:
+    """The template with ARKit's channels by the user's table, or by geometry with a word on how well that went."""
+    from .head.retarget import read_mapping, retarget
+
+    if mapping is not None:
+        return read_mapping(head, mapping)
+    found = retarget(head)
+    left = 100 * found.unexplained[found.unexplained > 0].median()
+    print(
+        f"{head.name}: ARKit's channels found by geometry from the built-in head's at {found.counterparts} vertices,"
+        f" {1000 * found.distance:.1f} mm apart; {left:.0f}% of a channel's displacement is left unexplained (median)"
+    )
+    return found.template
+
+
+def _check_picture(out: Path, size: int) -> None:
+    if not 32 <= size <= 2048:
+        raise ValueError(f"--size: expected 32 to 2048, got {size}")
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"--out {out}: expected a name that ends in .png")
+    _check_folder(out)
+
+
+def _check_folder(out: Path) -> None:
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"{out}: no such folder")
