@@ -12,10 +12,11 @@ from torch import Tensor
 
 from emogs.ops.checks import Arguments
 from emogs.ops.scene import CameraModel
+from emogs.tensor_fields import TensorFields
 
 
 @dataclass(frozen=True)
-class Cameras:
+class Cameras(TensorFields):
     """C cameras of one image size and model, with any leading batch.
 
     A world point goes through the view matrix to a camera-space point (x, y, z), and from there to the pixel

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from emogs.ops.checks import FLOATS, Arguments
+from emogs.tensor_fields import TensorFields
 
 
 @dataclass(frozen=True)
-class Gaussians:
+class Gaussians(TensorFields):
     """N Gaussians with any leading batch; all tensors share their leading sizes, dtype (float32 or float64) and device.
 
     Without a rig means are in world units; with one they are in the coordinates of their face (see `Rig`).
@@ -69,7 +70,7 @@ class Gaussians:
 
 
 @dataclass(frozen=True)
-class EmotionBasis:
+class EmotionBasis(TensorFields):
     """How each of K components changes N Gaussians at weight one; a field that is None changes nothing.
 
     Components add up before they act. With weights e_k and sums over k:
@@ -134,7 +135,7 @@ class EmotionBasis:
 
 
 @dataclass(frozen=True)
-class Rig:
+class Rig(TensorFields):
     """Binds each Gaussian to a face of rotation R (quaternion q), translation t and scale s (`emogs.ops.rig_frames`).
 
     `mean = s R mean_i + t`, `quat = q * quat_i`, `scale = s scale_i`; harmonics turn with the face too.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, get_args
 
 DepthMode = Literal["none", "accumulated", "expected", "median"]
@@ -47,7 +48,7 @@ class RasterSettings:
 
     def __post_init__(self) -> None:
         for name in ("alpha_cut", "alpha_ceiling", "transmittance_stop", "blur", "near", "far", "radius_clip"):
-            if not isinstance(getattr(self, name), (int, float)):
+            if not isinstance(getattr(self, name), Real):
                 raise TypeError(f"RasterSettings: {name} must be a number, got {getattr(self, name)!r}")
         for name in ("antialiased", "normals", "deterministic"):
             if not isinstance(getattr(self, name), bool):
@@ -69,12 +70,12 @@ class RasterSettings:
     @property
     def projection(self) -> list[float]:
         """What projection takes: alpha_cut, blur, near, far, radius_clip."""
-        return [self.alpha_cut, self.blur, self.near, self.far, self.radius_clip]
+        return [float(x) for x in (self.alpha_cut, self.blur, self.near, self.far, self.radius_clip)]
 
     @property
     def blending(self) -> list[float]:
         """What `emogs::blend_tiles` takes: alpha_cut, alpha_ceiling, transmittance_stop."""
-        return [self.alpha_cut, self.alpha_ceiling, self.transmittance_stop]
+        return [float(x) for x in (self.alpha_cut, self.alpha_ceiling, self.transmittance_stop)]
 
     @property
     def depth_mode(self) -> int:
