@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -57,17 +58,17 @@ def _launch(like: torch.Tensor, dtype: torch.dtype | str | None = None) -> dict[
 
 
 def _users() -> list[ModuleType]:
-    """The modules of emogs that call native operations."""
-    return [m for name, m in sys.modules.items() if name.startswith("emogs.") and hasattr(m, "_C") and m is not native]
+    """The modules of emogs that may call native operations."""
+    return [m for name, m in sys.modules.items() if name.startswith("emogs.") and m is not native]
 
 
 @contextlib.contextmanager
 def _in_place(module: Any, launch: Any) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for user in _users():
-            patch.setattr(user, "_C", module)
-            if hasattr(user, "launch"):
-                patch.setattr(user, "launch", launch)
+        stand_ins = {"_C": module, "launch": launch, "on_cuda": lambda like: launch(like)["device"] >= 0}
+        for user, name in itertools.product(_users(), stand_ins):
+            if hasattr(user, name):
+                patch.setattr(user, name, stand_ins[name])
         yield
 
 

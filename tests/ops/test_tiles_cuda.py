@@ -1,4 +1,4 @@
-"""intersect_tiles on CUDA: the CPU's lists, to the bit; the places of pairs; what a workspace without room leaves out."""
+"""intersect_tiles on CUDA: the lists of the CPU, to the bit; places of pairs; what a workspace without room drops."""
 
 from __future__ import annotations
 
@@ -154,7 +154,11 @@ def nearest(tiles: Tiles, records: torch.Tensor, capacity: int) -> tuple[torch.T
 
 @pytest.mark.parametrize(
     ("count", "size", "options"),
-    [(7, (40, 33), {"scale": 0.2, "cameras": 2}), (5, (260, 90), {"scale": 0.5}), (6, (33, 35), {"spread": 0.0, "scale": 0.4})],
+    [
+        (7, (40, 33), {"scale": 0.2, "cameras": 2}),
+        (5, (260, 90), {"scale": 0.5}),
+        (6, (33, 35), {"spread": 0.0, "scale": 0.4}),
+    ],
 )
 def test_room_for_any_number_of_pairs(device, count, size, options):
     """The nearest pairs are kept, places and rows agree with them, and memory beyond the room stays as it is."""
@@ -207,5 +211,5 @@ def test_operation_is_sound(device):
 
 
 def test_float64_has_no_kernel(device):
-    with pytest.raises(ValueError, match="intersect_tiles_order.*no CUDA kernel for float64"):
+    with pytest.raises(ValueError, match=r"intersect_tiles_order.*no CUDA kernel for float64"):
         intersect_tiles(splats_of(torch.zeros(1, 3, 8, dtype=torch.float64, device=device)), 16, 16)
