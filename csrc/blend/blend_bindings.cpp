@@ -28,7 +28,7 @@ static const Operation row_width("blend_tiles_row_width", [](FieldReader& field)
 
 static const Operation forward = operation<BlendForward>(
     "blend_tiles_forward", on_cpu<float, double>([](const auto& p) { return blend_tiles_forward_cpu(p); }),
-    on_cuda<>([](const auto&) {}));
+    on_cuda<float>([](const auto& p) { blend_tiles_forward_cuda(p); }));
 
 static const Operation backward = operation<BlendBackward>(
     "blend_tiles_backward", on_cpu<float, double>([](const auto& p) { return blend_tiles_backward_cpu(p); }),

@@ -62,13 +62,9 @@ int64_t check_offsets(const BlendForward<T>& p) {
   return !rise ? kBadOffsets : longest > kLongestList<T> ? kLongList : kBlended;
 }
 
-/// Transmittances stay well above the denormal numbers, whose coarse steps backward could not retrace.
-template <class T>
-constexpr T kLeastStop = T(sizeof(T) == 4 ? 1e-30 : 1e-290);
-
 template <class T>
 BlendSettings<T> blend_settings(const BlendForward<T>& p) {
-  return {alpha_level(T(p.alpha_cut)), T(p.alpha_ceiling), maximum(T(p.transmittance_stop), kLeastStop<T>)};
+  return make_blend_settings<T>(p.alpha_cut, p.alpha_ceiling, p.transmittance_stop);
 }
 
 /// Where the pixels of a block are: (column, row) of its first, and pixels of it that lie inside the image.
@@ -135,21 +131,16 @@ struct Batch {
   }
 };
 
-/// Turns the raw fields of a register of splats into what blending reads; returns the least exponent, lowered by a
-/// margin, at which a pixel may be touched. Within reach the exponent's terms add up to at most 4 |yy| reach_y² in
-/// magnitude, and it rounds in proportion.
+/// Turns the raw fields of a register of splats into what blending reads; returns their `least_exponent`.
 template <class T>
 EMOGS_HD Lanes<T> stage_splats(StagedSplat<T[kBatchSize]>& s, const T* reach_y, int at,
                                const BlendSettings<T>& settings) {
   using V = Lanes<T>;
-  const V log2_e = V(T(1.4426950408889634)), half = V(T(-0.5)) * log2_e;
-  const V yy = V::load(s.yy + at) * half, reach = V::load(reach_y + at);
-  (V::load(s.xx + at) * half).store(s.xx + at);
-  (V::load(s.xy + at) * -log2_e).store(s.xy + at);
-  yy.store(s.yy + at);
-  alpha_level(V::load(s.level + at)).store(s.level + at);
-  const V rounding_unit = V(T(4 * kReachMargin) * rounding<T>());
-  return V(settings.level_cut) - rounding_unit * (V(T(1)) - yy * reach * reach);
+  const StagedSplat<V> staged = stage_splat(V::load(s.x + at), V::load(s.y + at), V::load(s.xx + at),
+                                            V::load(s.xy + at), V::load(s.yy + at), V::load(s.level + at));
+  staged.xx.store(s.xx + at), staged.xy.store(s.xy + at), staged.yy.store(s.yy + at);
+  staged.level.store(s.level + at);
+  return least_exponent(staged.yy, V::load(reach_y + at), settings);
 }
 
 /// Finds which blocks each splat can touch: where its exponent somewhere in the rectangle of the block's pixel centres

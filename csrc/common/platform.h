@@ -97,6 +97,10 @@ EMOGS_HD float from_bits(float, uint32_t bits) {
   return a;
 }
 
+EMOGS_HD float negative_magnitude(float a) {
+  return -fabsf(a);
+}
+
 /// a 2^n for the n in the low bits of `biased`, which must be n plus 1.5 times 2^23.
 EMOGS_HD float multiply_power_of_two(float a, float biased) {
   return from_bits(a, bits_of(a) + (bits_of(biased) << 23));

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from emogs.ops.checks import Arguments
-from emogs.ops.native import _C, launch, needs_gradients, routed
+from emogs.ops.native import _C, launch, needs_gradients, on_cuda, routed
 from emogs.ops.project import SPLAT_SIZE, Splats
 from emogs.ops.scene import check_fit
 from emogs.ops.settings import RasterSettings
@@ -131,17 +131,19 @@ torch.library.define(
     "emogs::blend_tiles",
     "(Tensor records, Tensor colors, Tensor? background, Tensor offsets, Tensor ids, Tensor? places, "
     "Tensor? rows, Tensor? probe, int width, int height, float[] settings, int depth, bool save) -> "
-    "(Tensor colors, Tensor alphas, Tensor depths, Tensor transmittances, Tensor last, Tensor medians)",
+    "(Tensor colors, Tensor alphas, Tensor depths, Tensor transmittances, Tensor last, Tensor medians, "
+    "Tensor checkpoints)",
 )
 torch.library.define(
     "emogs::blend_tiles_backward",
     "(Tensor records, Tensor colors, Tensor? background, Tensor offsets, Tensor ids, Tensor? places, "
     "Tensor? rows, Tensor? probe, int width, int height, float[] settings, int depth, Tensor transmittances, "
-    "Tensor last, Tensor medians, Tensor? grad_colors, Tensor? grad_alphas, Tensor? grad_depths) -> "
-    "(Tensor, Tensor, Tensor, Tensor)",
+    "Tensor last, Tensor medians, Tensor checkpoints, Tensor? grad_colors, Tensor? grad_alphas, "
+    "Tensor? grad_depths) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 MEDIAN = 2  # the `depth` argument of the operations is the DepthMode of csrc/blend/blend.h
 _BAD_OFFSETS, _LONG_LIST = -1, -3  # what the kernels return, from the same file
+_BUCKET, _TILE_PIXELS = 128, 256  # CUDA keeps a checkpoint of a tile's pixels after so many pairs
 
 
 def blend_native(records, colors, background, offsets, ids, places, rows, probe, width, height, settings, depth, save):
@@ -149,7 +151,7 @@ def blend_native(records, colors, background, offsets, ids, places, rows, probe,
     outputs = _forward_fake(
         records, colors, background, offsets, ids, places, rows, probe, width, height, settings, depth, save
     )
-    images, alphas, depths, transmittances, last, medians = outputs
+    images, alphas, depths, transmittances, last, medians, checkpoints = outputs
     status = _C.blend_tiles_forward(
         **_common(records, colors, background, offsets, ids, width, height, settings, depth),
         image_colors=images,
@@ -158,6 +160,7 @@ def blend_native(records, colors, background, offsets, ids, places, rows, probe,
         transmittances=transmittances if save else None,
         last=last if save else None,
         medians=medians if save and depth == MEDIAN else None,
+        checkpoints=checkpoints if save and checkpoints.numel() else None,
     )
     _check_lists(status, offsets, ids, records.shape[-2])
     return outputs
@@ -171,7 +174,14 @@ def _forward_fake(records, colors, background, offsets, ids, places, rows, probe
     transmittances = records.new_empty(shape if save else 0)
     last = records.new_empty(shape if save else 0, dtype=torch.int32)
     medians = records.new_empty(shape if save and depth == MEDIAN else 0, dtype=torch.int32)
-    return images, alphas, depths, transmittances, last, medians
+    checkpoints = records.new_empty(_checkpoint_shape(colors, ids, depth) if save and on_cuda(records) else 0)
+    return images, alphas, depths, transmittances, last, medians, checkpoints
+
+
+def _checkpoint_shape(colors, ids, depth) -> tuple[int, ...]:
+    """What a tile's pixels see behind its first 128 b pairs, b = 1, 2, ..., is row offsets[tile] // 128 + b - 1:
+    transmittance, channels, then depth where it is accumulated."""
+    return ids.shape[0] // _BUCKET, colors.shape[-1] + (depth == 1) + 1, _TILE_PIXELS
 
 
 def _backward(
@@ -190,6 +200,7 @@ def _backward(
     transmittances,
     last,
     medians,
+    checkpoints,
     grad_colors,
     grad_alphas,
     grad_depths,
@@ -200,8 +211,14 @@ def _backward(
     grads = _backward_fake(records, colors, background, offsets, ids, places, rows, probe)
     grad_records, grad_splat_colors, grad_background, grad_probe = grads
     tiles, pairs, channels = len(offsets) - 1, len(ids), colors.shape[-1]
-    wave = min(_C.blend_tiles_rows(tiles=tiles, tile_offsets=offsets.contiguous()), pairs)
     with_background = background is not None
+    if on_cuda(records):
+        check_fit("checkpoints", checkpoints.shape, _checkpoint_shape(colors, ids, depth))
+        if rows is None or not rows.numel():
+            places, rows = _find_places(offsets, ids, records.shape[:-1], tile_count(width, height))
+        wave = pairs
+    else:
+        wave = min(_C.blend_tiles_rows(tiles=tiles, tile_offsets=offsets.contiguous()), pairs)
     status = _C.blend_tiles_backward(
         **_common(records, colors, background, offsets, ids, width, height, settings, depth),
         image_colors=None,
@@ -210,11 +227,14 @@ def _backward(
         transmittances=transmittances,
         last=last,
         medians=medians if depth == MEDIAN else None,
+        checkpoints=checkpoints if checkpoints.numel() else None,
         grad_image_colors=_dense(grad_colors),
         grad_alphas=_dense(grad_alphas),
         grad_depths=_dense(grad_depths) if depth else None,
+        places=_dense(places) if on_cuda(records) else None,
+        rows=_dense(rows) if on_cuda(records) else None,
         pair_sums=colors.new_empty((wave, _C.blend_tiles_row_width(channels=channels))),
-        tile_pairs=torch.empty(tiles, dtype=torch.int32),
+        tile_pairs=None if on_cuda(records) else torch.empty(tiles, dtype=torch.int32),
         tile_backgrounds=colors.new_empty((tiles, channels)) if with_background else None,
         grad_splats=grad_records,
         grad_colors=grad_splat_colors,
@@ -223,6 +243,21 @@ def _backward(
     )
     _check_lists(status, offsets, ids, records.shape[-2])
     return grads
+
+
+def _find_places(offsets, ids, splats, tiles) -> tuple[Tensor, Tensor]:
+    """`Tiles.places` and `Tiles.rows` of lists that were made elsewhere, for splats [..., N] and T tiles an image.
+    Pairs whose index does not exist come last; nothing waits for the device."""
+    total, count = splats.numel(), splats[-1]
+    pairs = torch.arange(len(ids), device=ids.device)
+    image = ((torch.searchsorted(offsets, pairs, right=True) - 1) // tiles).clamp(0, max(len(offsets) - 2, 0) // tiles)
+    owners = torch.where((ids >= 0) & (ids < count), image * count + ids, total)
+    owners, order = owners.sort(stable=True)
+    places = torch.empty_like(ids)
+    places[order] = pairs.int()
+    splats = torch.arange(total, device=ids.device)
+    ends = [torch.searchsorted(owners, splats, right=right) for right in (False, True)]
+    return places, torch.stack(ends, -1).int()
 
 
 @torch.library.register_fake("emogs::blend_tiles_backward")
@@ -299,9 +334,9 @@ def _save(ctx, inputs, output):
 def _differentiate(ctx, grad_colors, grad_alphas, grad_depths, *_):
     if not ctx.saved:
         raise RuntimeError("blend_tiles: backward needs what forward keeps with save=True")
-    *inputs, transmittances, last, medians = ctx.saved_tensors
+    *inputs, transmittances, last, medians, checkpoints = ctx.saved_tensors
     grads = blend_tiles_backward(
-        *inputs, *ctx.rest, transmittances, last, medians, grad_colors, grad_alphas, grad_depths
+        *inputs, *ctx.rest, transmittances, last, medians, checkpoints, grad_colors, grad_alphas, grad_depths
     )
     given = [inputs[0], inputs[1], inputs[2], inputs[7]]
     records, colors, background, probe = (None if t is None else g for t, g in zip(given, grads, strict=True))
@@ -313,7 +348,9 @@ def _refuse_second_derivative(ctx, *grads):
 
 
 torch.library.impl("emogs::blend_tiles", "cpu", blend_native)
+torch.library.impl("emogs::blend_tiles", "cuda", blend_native)
 torch.library.impl("emogs::blend_tiles_backward", "cpu", _backward)
+torch.library.impl("emogs::blend_tiles_backward", "cuda", _backward)
 torch.library.register_autograd("emogs::blend_tiles", _differentiate, setup_context=_save)
 torch.library.register_autograd("emogs::blend_tiles_backward", _refuse_second_derivative)
 _blend_tiles = routed("blend_tiles", blend_native, _save, _differentiate)
@@ -322,6 +359,10 @@ blend_tiles_backward = routed("blend_tiles_backward", _backward)
 
 def _dense(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.contiguous()
+
+
+def _scratch(records, threads, channels) -> Tensor:
+    return records.new_empty((threads, _C.blend_tiles_scratch(channels=channels)))
 
 
 def _common(records, colors, background, offsets, ids, width, height, settings, depth) -> dict[str, object]:
@@ -345,5 +386,5 @@ def _common(records, colors, background, offsets, ids, width, height, settings, 
         "backgrounds": _dense(background),
         "tile_offsets": offsets.contiguous(),
         "ids": ids.contiguous(),
-        "scratch": records.new_empty((where["threads"], _C.blend_tiles_scratch(channels=channels))),
+        "scratch": None if on_cuda(records) else _scratch(records, where["threads"], channels),
     }

@@ -48,7 +48,7 @@ torch.library.define(
     "int capacity) -> "
     "(Tensor colors, Tensor alphas, Tensor depths, Tensor records, Tensor splat_colors, Tensor outside, "
     "Tensor non_finite, Tensor offsets, Tensor ids, Tensor places, Tensor rows, Tensor needed, Tensor transmittances, "
-    "Tensor last, Tensor medians)",
+    "Tensor last, Tensor medians, Tensor checkpoints)",
 )
 
 
@@ -90,11 +90,11 @@ def _differentiate(ctx, grad_images, grad_alphas, grad_depths, *_):
     if not ctx.saved:
         raise RuntimeError("rasterize: backward needs what forward keeps with save=True")
     (*tensors, records, colors, background, offsets, ids, places, rows, probe,
-     transmittances, last, medians) = ctx.saved_tensors  # fmt: skip
+     transmittances, last, medians, checkpoints) = ctx.saved_tensors  # fmt: skip
     scene = Scene(*tensors, *ctx.scene)
     grad_records, grad_colors, grad_background, grad_probe = blend_tiles_backward(
         records, colors, background, offsets, ids, places, rows, probe, scene.width, scene.height, ctx.blending,
-        ctx.depth, transmittances, last, medians, grad_images, grad_alphas, grad_depths,
+        ctx.depth, transmittances, last, medians, checkpoints, grad_images, grad_alphas, grad_depths,
     )  # fmt: skip
     grads = scene_gradients(ctx, scene, records, grad_records, grad_colors)
     grad_background = None if background is None else grad_background

@@ -107,7 +107,7 @@ def blend_call():
         "width": 19, "height": 17, "settings": RasterSettings().blending, "depth": 2,
     }  # fmt: skip
     colors, alphas, depths, *state = torch.ops.emogs.blend_tiles(*call.values(), True)
-    call |= dict(zip(("transmittances", "last", "medians"), state, strict=True))
+    call |= dict(zip(("transmittances", "last", "medians", "checkpoints"), state, strict=True))
     return call | {"grad_colors": colors, "grad_alphas": alphas, "grad_depths": depths}
 
 
