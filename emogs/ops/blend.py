@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from emogs.ops.checks import Arguments
-from emogs.ops.native import _C, launch, needs_gradients, on_cuda, routed
+from emogs.ops.native import _C, aligned, launch, needs_gradients, on_cuda, routed
 from emogs.ops.project import SPLAT_SIZE, Splats
 from emogs.ops.scene import check_fit
 from emogs.ops.settings import RasterSettings
@@ -381,7 +381,7 @@ def _common(records, colors, background, offsets, ids, width, height, settings, 
         "alpha_ceiling": alpha_ceiling,
         "transmittance_stop": transmittance_stop,
         "depth_mode": depth,
-        "splats": records.contiguous(),
+        "splats": aligned(records) if on_cuda(records) else records.contiguous(),
         "colors": colors.contiguous(),
         "backgrounds": _dense(background),
         "tile_offsets": offsets.contiguous(),

@@ -1,0 +1,130 @@
+"""blend_tiles on CUDA, on a GPU or emulated: images as on the CPU, gradients as near to float64 as the CPU's are.
+
+Emulated kernels take the CPU's polynomial for the exponential and do each pixel's operations in its order: images are
+equal to the bit. A GPU's own exponential is off by 2^-22.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from emulation import DEVICES, on_cpu
+from raster_scenes import random_scene
+
+from emogs import RasterSettings
+from emogs.ops import Splats, Tiles, blend, intersect_tiles, project_gaussians
+
+SIZE = (37, 21)  # three by two tiles, neither side a multiple of eight
+EX2_ERROR = 2.0**-21  # of alpha: of the GPU's exponential and of its argument
+
+pytestmark = pytest.mark.parametrize("device", DEVICES[1:], indirect=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """The arguments of `emogs::blend_tiles`, on the CPU."""
+
+    splats: Splats
+    tiles: Tiles
+    background: torch.Tensor | None
+    settings: RasterSettings
+    size: tuple[int, int]
+
+    def forward(self, device, save=True, dtype=torch.float32):
+        return blend.blend_native(*self.inputs(device, dtype), save)
+
+    def inputs(self, device, dtype=torch.float32, probe=None):
+        def to(tensor):
+            return None if tensor is None else tensor.to(device, dtype if tensor.is_floating_point() else tensor.dtype)
+
+        tensors = (self.splats.records, self.splats.colors, self.background, self.tiles.offsets, self.tiles.ids)
+        return *map(to, tensors), None, None, to(probe), *self.size, self.settings.blending, self.settings.depth_mode
+
+
+def scene_call(count=300, channels=3, settings=RasterSettings(), size=SIZE, background=True, mask=None, **options):
+    """With lists as the CPU makes them."""
+    options = {"cameras": 2, "dtype": torch.float32} | options
+    scene = random_scene(count, channels=channels, size=size, **options)
+    with on_cpu():
+        splats = project_gaussians(scene.gaussians, scene.cameras, settings=settings)
+        tiles = intersect_tiles(splats, *size, tile_mask=mask)
+    ground = scene.background.expand(len(splats.records), -1).contiguous() if background else None
+    return Call(splats, tiles, ground, settings, size)
+
+
+def assert_same_images(call: Call, device: torch.device) -> None:
+    """Colours, alphas, depths, transmittances and medians; `last` may be earlier, by pairs that do not touch."""
+    for save in (True, False):
+        ours = [t.cpu() for t in call.forward(device, save)]
+        with on_cpu():
+            theirs = call.forward("cpu", save)
+        for a, b in zip(ours[:4], theirs[:4], strict=True):
+            if device.type == "cpu":
+                assert torch.equal(a, b)
+            else:
+                torch.testing.assert_close(a, b, rtol=0, atol=float(call.tiles.counts.max()) * EX2_ERROR)
+        assert (ours[4] <= theirs[4]).all() and torch.equal(ours[5], theirs[5])
+
+
+@pytest.mark.parametrize("depth", ["none", "accumulated", "median"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 31, 32, 33, 64, 100])
+def test_images(channels, depth, device):
+    assert_same_images(scene_call(channels=channels, settings=RasterSettings(depth=depth), seed=channels), device)
+
+
+@pytest.mark.parametrize("channels", [3, 20])
+def test_lists_of_many_lengths(channels, device):
+    """Shorter than a group, as long as a bucket, longer; ended early by opaque splats, or never."""
+    for count in (1, 7, 127, 128, 129, 700):
+        options = {"scale": 0.4, "channels": channels, "cameras": 1, "size": (16, 16)}
+        assert_same_images(scene_call(count, **options), device)
+        endless = RasterSettings(transmittance_stop=0.0, depth="median")
+        assert_same_images(scene_call(count, settings=endless, **options), device)
+
+
+@pytest.mark.parametrize("channels", [3, 20])
+def test_empty_lists_and_masks(channels, device):
+    mask = torch.tensor([[[True, False, True], [False, False, True]]]).expand(2, -1, -1)
+    assert_same_images(scene_call(channels=channels, mask=mask), device)
+    assert_same_images(scene_call(channels=channels, background=False), device)
+    assert_same_images(scene_call(0, channels=channels), device)
+    assert_same_images(scene_call(channels=channels, cameras=1, size=(1, 1)), device)
+
+
+def test_large_and_thin_splats_reach_every_pixel_that_they_touch(device):
+    """Needles across tiles, whose regions are found by the exact maximum of the exponent."""
+    generator = torch.Generator().manual_seed(0)
+    count, size = 600, (48, 48)
+
+    def uniform(low, high):
+        return low + (high - low) * torch.rand(count, generator=generator, dtype=torch.float64)
+
+    turn, long, thin = uniform(0, 3.2), 10 ** uniform(-0.3, 2), 10 ** uniform(-0.3, 0.5)
+    axis = torch.stack([turn.cos(), turn.sin()], -1)
+    covariances = long[:, None, None] ** 2 * axis[:, :, None] * axis[:, None] + thin[:, None, None] ** 2 * torch.eye(2)
+    a, b, _, c = torch.linalg.inv(covariances).flatten(1).unbind(-1)
+    opacity = 10 ** uniform(-2.4, 0)
+    reach_y = 1.001 * (2 * (opacity * 255).log().clamp(min=0) * covariances[:, 1, 1]).sqrt()
+    records = torch.stack([uniform(-5, 53), uniform(-5, 53), a, b, c, opacity, uniform(1, 2), reach_y], -1)[None]
+    colors = torch.rand(1, count, 3, generator=generator)
+    zeros = torch.zeros(1, dtype=torch.int64)
+    splats = Splats(records.float(), colors, zeros, zeros)
+    with on_cpu():
+        tiles = intersect_tiles(splats, *size)
+    assert_same_images(Call(splats, tiles, None, RasterSettings(), size), device)
+
+
+@pytest.mark.parametrize("channels", [3, 20])
+def test_hostile_lists_stay_in_bounds(channels, device):
+    """What does not exist is left out; nothing waits for the device to look first."""
+    call = scene_call(60, channels=channels)
+    for change in (lambda t: t + 1000, lambda t: -1 - t, lambda t: torch.full_like(t, 2**31 - 1)):
+        hostile = dataclasses.replace(call, tiles=dataclasses.replace(call.tiles, ids=change(call.tiles.ids)))
+        colors, alphas, *_ = hostile.forward(device)
+        assert torch.equal(colors, call.background.to(device)[:, None, None].expand_as(colors)) and (alphas == 0).all()
+    for change in (lambda t: t + 10**12, lambda t: -t, lambda t: t * 3, lambda t: t.flip(0)):
+        offsets = change(call.tiles.offsets)
+        hostile = dataclasses.replace(call, tiles=dataclasses.replace(call.tiles, offsets=offsets))
+        assert hostile.forward(device)[1].isfinite().all()
