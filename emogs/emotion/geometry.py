@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from ..head.template import ARKIT_NAMES
 from ..ops.renorm import emotion_renorm
+from .checks import check_floats
 from .codes import PSI_WIDTH, psi
 from .mixing import expression_from_emotion
-from .tables import EMOTIONS, UNTOUCHED
+from .regions import select_regions
+from .tables import EMOTIONS, UNTOUCHED, default_tables
 
 
 def anchor_codes() -> Tensor:
@@ -56,7 +58,9 @@ class GeometryPath(nn.Module):
         self.spread = nn.Parameter(torch.zeros(channels, PSI_WIDTH))  # L [52, 35]
         self.neutral: Tensor  # p0 [52], the mean of neutral speech
         self.mask: Tensor  # m [52], 0 for gaze and blinks
+        self.region: Tensor  # [52] which region's code moves a channel
         self.register_buffer("neutral", torch.zeros(channels))
+        self.register_buffer("region", default_tables().shape_regions, persistent=False)
         self.register_buffer("mask", torch.tensor([float(name not in UNTOUCHED) for name in ARKIT_NAMES]))
 
     def forward(
@@ -66,7 +70,8 @@ class GeometryPath(nn.Module):
 
         Args:
             params: [B, T, 52] channel values of the performance.
-            target, source: [B, 7] codes it shall have and has.
+            target, source: [B, 7] codes it shall have and has, or [B, R, 7] a code for each region of the tables
+                (brow, eyes, mouth), which moves that region's channels.
             style: [B, style] of the identity; None is zero.
             clamp: keep the result in [0, 1], as a template expects. Off by default: it would break the identity at
                 equal codes for trackers that leave the range, and its gradient is zero where training needs one most.
@@ -76,7 +81,7 @@ class GeometryPath(nn.Module):
         if params.ndim != 3 or params.shape[-1] != len(ARKIT_NAMES):
             raise ValueError(f"params: expected [B, T, {len(ARKIT_NAMES)}], got {list(params.shape)}")
         batch = len(params)
-        target, source = (code.expand(batch, -1) for code in (target, source))
+        target, source = (self._codes(name, code, batch) for name, code in (("target", target), ("source", source)))
         mean_target, mean_source = self._mean(target, style), self._mean(source, style)
         scale = torch.expm1(self._log_spread(target) - self._log_spread(source))
         shift = mean_target - mean_source
@@ -85,9 +90,22 @@ class GeometryPath(nn.Module):
 
     def _mean(self, codes: Tensor, style: Tensor | None) -> Tensor:
         """mu [B, 52]: the face of an emotion."""
-        mean = psi(codes) @ self.mean.T
+        mean = self._by_region(psi(codes) @ self.mean.T)
         return mean if style is None else mean * (1 + style @ self.personal.T)
 
     def _log_spread(self, codes: Tensor) -> Tensor:
         """lambda [B, 52]: the log of how far speech moves a channel in an emotion, within a factor of two."""
-        return math.log(2) * torch.tanh(psi(codes) @ self.spread.T)
+        return math.log(2) * torch.tanh(self._by_region(psi(codes) @ self.spread.T))
+
+    def _codes(self, name: str, codes: Tensor, batch: int) -> Tensor:
+        """[B, 7] or [B, R, 7], checked; a B of 1 broadcasts."""
+        regions = int(self.region.amax()) + 1
+        check_floats(name, codes, len(EMOTIONS))
+        if codes.ndim not in (2, 3) or (codes.ndim == 3 and codes.shape[1] != regions) or len(codes) not in (1, batch):
+            expected = f"[{batch}, {len(EMOTIONS)}] or [{batch}, {regions}, {len(EMOTIONS)}]"
+            raise ValueError(f"{name}: expected {expected}, got {list(codes.shape)}")
+        return codes.expand(batch, *codes.shape[1:])
+
+    def _by_region(self, values: Tensor) -> Tensor:
+        """[B, 52] of [B, 52], or of [B, R, 52] each channel's value in its own region."""
+        return values if values.ndim == 2 else select_regions(values, self.region)

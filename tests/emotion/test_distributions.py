@@ -113,6 +113,8 @@ def test_gradients():
     trust = torch.rand(3, dtype=torch.float64, generator=generator)
     assert torch.autograd.gradcheck(lambda logits, p: distribution_loss(logits, p, trust), (logits, p))
     assert torch.autograd.gradcheck(lambda p: temper(p, 0.7), p)
+    impossible = torch.tensor([0.0, 0.4, 0.6], requires_grad=True)
+    assert torch.autograd.grad(temper(impossible, 2.0)[1], impossible)[0].isfinite().all()
     assert torch.autograd.gradcheck(agreement, p)
     assert torch.autograd.gradcheck(lambda p: emotion_from_distribution(p, "fer+"), p)
     code = (0.05 + 0.05 * torch.rand(2, 7, dtype=torch.float64, generator=generator)).requires_grad_()

@@ -46,8 +46,15 @@ def test_only_what_no_unit_has_is_lost(face):
     assert names <= {"mouthClose", "mouthLeft", "mouthRight", "mouthShrugUpper", "tongueOut"}
 
 
-@pytest.mark.parametrize("side", ["L", "R", ""])
-@pytest.mark.parametrize("unit", [TABLES.units[i] for i in TABLES.reading_order])
+@pytest.mark.parametrize(
+    ("unit", "side"),
+    [
+        (TABLES.units[i], side)
+        for i in TABLES.reading_order
+        for side in ("L", "R", "")
+        if TABLES.units[i] != "23" or not side  # one-sided, 23 comes back as 24 and 28: lips are rolled on both sides
+    ],
+)
 def test_single_units_come_back(unit, side):
     """On the side they were on, if their shapes have sides."""
     units = parse_action_units(f"{side}{unit}=2")
@@ -56,8 +63,6 @@ def test_single_units_come_back(unit, side):
     read = action_units_from_expression(expression_from_action_units(units))
     one_sided = unit in {"1", "17", "18", "22", "23", "26", "27", "28", "29", "33"}
     expected = units.mean(1, keepdim=True).expand(-1, 2) if one_sided else units
-    if unit == "23" and side:  # the rolled lips have no side, the pressed ones have
-        pytest.skip("23 on one side comes back as 24 and 28")
     torch.testing.assert_close(read.units + read.articulation, expected, atol=EPSILON, rtol=0)
 
 
