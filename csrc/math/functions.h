@@ -93,16 +93,43 @@ struct SinCos {
   V sin, cos;
 };
 
-/// Both at once. Up to 8192 the reduction by quarter turns is exact enough for an absolute error of a float's rounding;
-/// beyond it the library does it in double.
+/// An angle as quarter turns, of which only the last two bits count, and the rest, at most pi/4 to either side.
+struct QuarterTurns {
+  uint32_t quarters;
+  float rest;
+};
+
+/// For |x| > 8192 (Payne and Hanek 1983): with x = m 2^e, 64 bits of 2/pi from the right place on times m are the
+/// quarter turns, but for whole turns, in units of 2^-62. Cut there, the rest is off by less than 2^-37.
+EMOGS_HD QuarterTurns large_quarter_turns(float x) {
+  const uint32_t two_over_pi[] = {0,           0xA2F9836Eu, 0x4E441529u, 0xFC2757D1u,
+                                  0xF534DDC0u, 0xDB629599u, 0x3C439041u, 0xFE5163ABu};
+  const uint32_t bits = bits_of(x), exponent = bits >> 23 & 0xFFu, mantissa = (bits & 0x7FFFFFu) | 0x800000u;
+  if (exponent == 0xFFu) return {0, x - x};                     // infinity or NaN
+  const uint32_t start = exponent < 140 ? 20 : exponent - 120;  // 2/pi begins at bit 32
+  const uint32_t* words = two_over_pi + start / 32;
+  const uint64_t first = uint64_t(words[0]) << 32 | words[1], next = words[2];
+  const uint64_t turns = mantissa * (first << start % 32 | next << start % 32 >> 32);
+  const uint32_t quarters = uint32_t((turns + (uint64_t(1) << 61)) >> 62);
+  const float rest = float(int64_t(turns << 2)) * 8.5153039502163873e-20f;  // pi/2 2^-64
+  return int32_t(bits) < 0 ? QuarterTurns{0u - quarters, -rest} : QuarterTurns{quarters, rest};
+}
+
+/// Both at once. Up to 8192 the reduction by quarter turns is exact enough for an absolute error of a float's rounding.
 template <class V>
 EMOGS_HD SinCos<V> sin_cos(V x) {
   if constexpr (kSingle<V>) {
-    const V biased = multiply_add(x, V(0.63661977f), V(kRoundToInteger));
+    V biased = multiply_add(x, V(0.63661977f), V(kRoundToInteger));
     const V n = biased - V(kRoundToInteger);
     V r = multiply_add(n, V(-1.5703125f), x);
     r = multiply_add(n, V(-4.837512969970703125e-4f), r);
     r = multiply_add(n, V(-7.54978995489188e-8f), r);
+    const auto large = !(fabs(x) <= V(8192.0f));
+    if (any(large)) {
+      const auto quarters = [](float lane) { return kRoundToInteger + float(large_quarter_turns(lane).quarters & 3u); };
+      biased = select(large, map(x, quarters), biased);
+      r = select(large, map(x, [](float lane) { return large_quarter_turns(lane).rest; }), r);
+    }
     const V z = r * r;
     V s = multiply_add(V(-1.9515295891e-4f), z, V(8.3321608736e-3f));
     s = multiply_add(multiply_add(s, z, V(-1.6666654611e-1f)), z * r, r);
@@ -112,13 +139,7 @@ EMOGS_HD SinCos<V> sin_cos(V x) {
     const auto swap = 0u - (quarter & 1u), keep = ~swap;  // all ones or all zeros
     const auto sin_bits = ((bits_of(s) & keep) | (bits_of(c) & swap)) ^ ((quarter & 2u) << 30);
     const auto cos_bits = ((bits_of(c) & keep) | (bits_of(s) & swap)) ^ (((quarter + 1u) & 2u) << 30);
-    SinCos<V> result = {from_bits(x, sin_bits), from_bits(x, cos_bits)};
-    const auto large = !(fabs(x) <= V(8192.0f));
-    if (any(large)) {
-      result.sin = select(large, map(x, [](float lane) { return float(::sin(double(lane))); }), result.sin);
-      result.cos = select(large, map(x, [](float lane) { return float(::cos(double(lane))); }), result.cos);
-    }
-    return result;
+    return {from_bits(x, sin_bits), from_bits(x, cos_bits)};
   } else {
     return {map(x, [](double lane) { return ::sin(lane); }), map(x, [](double lane) { return ::cos(lane); })};
   }
