@@ -102,13 +102,24 @@ struct QuarterTurns {
 /// For |x| > 8192 (Payne and Hanek 1983): with x = m 2^e, 64 bits of 2/pi from the right place on times m are the
 /// quarter turns, but for whole turns, in units of 2^-62. Cut there, the rest is off by less than 2^-37.
 EMOGS_HD QuarterTurns large_quarter_turns(float x) {
-  const uint32_t two_over_pi[] = {0,           0xA2F9836Eu, 0x4E441529u, 0xFC2757D1u,
-                                  0xF534DDC0u, 0xDB629599u, 0x3C439041u, 0xFE5163ABu};
   const uint32_t bits = bits_of(x), exponent = bits >> 23 & 0xFFu, mantissa = (bits & 0x7FFFFFu) | 0x800000u;
   if (exponent == 0xFFu) return {0, x - x};                     // infinity or NaN
   const uint32_t start = exponent < 140 ? 20 : exponent - 120;  // 2/pi begins at bit 32
-  const uint32_t* words = two_over_pi + start / 32;
-  const uint64_t first = uint64_t(words[0]) << 32 | words[1], next = words[2];
+  uint64_t first = 0xA2F9836Eu, next = 0x4E441529u;             // words of 2/pi; an array in CUDA would
+  switch (start / 32) {                                         // be on the stack
+    case 1:
+      first = 0xA2F9836E4E441529u, next = 0xFC2757D1u;
+      break;
+    case 2:
+      first = 0x4E441529FC2757D1u, next = 0xF534DDC0u;
+      break;
+    case 3:
+      first = 0xFC2757D1F534DDC0u, next = 0xDB629599u;
+      break;
+    case 4:
+      first = 0xF534DDC0DB629599u, next = 0x3C439041u;
+      break;
+  }
   const uint64_t turns = mantissa * (first << start % 32 | next << start % 32 >> 32);
   const uint32_t quarters = uint32_t((turns + (uint64_t(1) << 61)) >> 62);
   const float rest = float(int64_t(turns << 2)) * 8.5153039502163873e-20f;  // pi/2 2^-64

@@ -10,6 +10,32 @@ namespace emogs {
 constexpr int kMaxShDegree = 4;
 constexpr int kMaxShCount = (kMaxShDegree + 1) * (kMaxShDegree + 1);
 
+EMOGS_HD constexpr int harmonics_of(int degree) {
+  return (degree + 1) * (degree + 1);
+}
+
+template <int kValue>
+struct Constant {
+  EMOGS_HD_MEMBER constexpr operator int() const { return kValue; }
+};
+
+/// Calls function(degree) with the degree that has that many harmonics as a constant.
+template <class Function>
+EMOGS_HD void with_degree(int64_t harmonics, const Function& function) {
+  switch (harmonics) {
+    case 1:
+      return function(Constant<0>());
+    case 4:
+      return function(Constant<1>());
+    case 9:
+      return function(Constant<2>());
+    case 16:
+      return function(Constant<3>());
+    default:
+      return function(Constant<4>());
+  }
+}
+
 template <class T>
 struct ShBasis {
   T value[kMaxShCount];

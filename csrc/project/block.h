@@ -186,32 +186,6 @@ struct BlockInputs {
   BlockColumns<T, 3 * kMaxShCount> harmonics;
 };
 
-template <int kValue>
-struct Constant {
-  EMOGS_HD_MEMBER constexpr operator int() const { return kValue; }
-};
-
-constexpr int harmonics_of(int degree) {
-  return (degree + 1) * (degree + 1);
-}
-
-/// Calls function(degree) with the degree that has that many harmonics as a constant.
-template <class Function>
-EMOGS_HD void with_degree(int64_t harmonics, const Function& function) {
-  switch (harmonics) {
-    case 1:
-      return function(Constant<0>());
-    case 4:
-      return function(Constant<1>());
-    case 9:
-      return function(Constant<2>());
-    case 16:
-      return function(Constant<3>());
-    default:
-      return function(Constant<4>());
-  }
-}
-
 /// Reads what a batch element needs and the one before it did not.
 template <class T>
 EMOGS_HD void read_inputs(const ProjectForward<T>& p, Rows rows, Block block, BlockInputs<T>& to) {

@@ -14,6 +14,7 @@ namespace emogs {
 template <class T>
 struct ProjectForward : Launch {
   int64_t batch, cameras, count, channels, harmonics, components, faces;  // P, C, N, D, S (0: plain colours), K, F
+  int64_t gaussian_rows;                                                  // G
   int width, height;
   int model;                                       // math/camera.h's CameraModel, of all cameras
   double alpha_cut, blur, near, far, radius_clip;  // math/splat.h's SplatSettings
@@ -47,6 +48,7 @@ struct ProjectForward : Launch {
   void visit(Reader& field) {
     field("batch", batch), field("cameras", cameras), field("count", count), field("channels", channels);
     field("harmonics", harmonics), field("components", components), field("faces", faces);
+    field("gaussian_rows", gaussian_rows);
     field("width", width), field("height", height), field("model", model);
     field("alpha_cut", alpha_cut), field("blur", blur), field("near", near), field("far", far);
     field("radius_clip", radius_clip), field("antialiased", antialiased);
@@ -98,5 +100,8 @@ struct ProjectBackward : ProjectForward<T> {
 
 EMOGS_CPU_KERNEL(void, project_gaussians_forward, ProjectForward)
 EMOGS_CPU_KERNEL(void, project_gaussians_backward, ProjectBackward)
+
+template <class T>  // float
+void project_gaussians_forward_cuda(const ProjectForward<T>& params);
 
 }  // namespace emogs

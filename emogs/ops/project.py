@@ -7,7 +7,7 @@ camera.h, splat.h, sh.h).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor
@@ -119,10 +119,6 @@ def make_scene(
     arguments.check_type("settings", settings, RasterSettings)
     arguments.check("gaussians.means", gaussians.means, "... N 3")
     dtype = (gaussians.means.dtype,)
-    if gaussians.means.device.type != "cpu":
-        raise arguments.fail(
-            "gaussians", "on the CPU, where all kernels of this release are", f"on {gaussians.means.device}"
-        )
     arguments.check("cameras.viewmats", cameras.viewmats, "... C 4 4", dtype)
     changes: dict[str, Tensor] = {}
     if emotion is not None:
@@ -185,22 +181,24 @@ torch.library.define(
 
 def project_native(*args):
     scene = Scene(*args)
-    _check(scene)
+    where = launch(scene.means)
+    _check(scene, where)
     splats, empty = (*scene.images, scene.gaussians), scene.means.new_empty
     records, colors = empty((*splats, SPLAT_SIZE)), empty((*splats, scene.colors.shape[-1]))
     normals = empty((*splats, 3)) if scene.normals else None
-    culled = torch.zeros((*scene.images, 2), dtype=torch.int64)
+    culled = torch.zeros((*scene.images, 2), dtype=torch.int64, device=scene.means.device)
     _C.project_gaussians_forward(
-        **_common(scene), splats=records, splat_colors=colors, splat_normals=normals, culled=culled
+        **_common(scene, where), splats=records, splat_colors=colors, splat_normals=normals, culled=culled
     )
     if normals is not None:
         colors = torch.cat([colors, normals], -1)
     return records, colors, culled[..., 0].clone(), culled[..., 1].clone()
 
 
-def _check(scene: Scene) -> None:
+def _check(scene: Scene, where: dict[str, Any]) -> None:
     check_scene(scene)
-    if scene.binding is not None and scene.frames is not None:
+    # On CUDA looking would wait for the device: there, Gaussians of faces that do not exist are culled as non-finite.
+    if where["device"] < 0 and scene.binding is not None and scene.frames is not None:
         Arguments("project_gaussians").check_indices("rig.binding", scene.binding, "F", scene.frames.shape[-2])
 
 
@@ -215,7 +213,8 @@ def _forward_fake(*args):
 
 def _backward(*args):
     scene, (records, grad_records, grad_colors, needed) = Scene(*args[:SCENE_SIZE]), args[SCENE_SIZE:]
-    _check(scene)
+    where = launch(scene.means)
+    _check(scene, where)
     splats = (*scene.images, scene.gaussians)
     check_fit("records", records.shape, (*splats, SPLAT_SIZE))
     check_fit("grad_records", grad_records.shape, (*splats, SPLAT_SIZE))
@@ -233,7 +232,7 @@ def _backward(*args):
     faces = scene.frames.shape[-2] if scene.frames is not None else 0
     with_frames = grads["frames"] is not None
     _C.project_gaussians_backward(
-        **_common(scene),
+        **_common(scene, where),
         splats=records.contiguous(),
         splat_colors=None,
         splat_normals=None,
@@ -291,22 +290,29 @@ def _refuse_second_derivative(ctx, *grads):
     raise NotImplementedError("project_gaussians: second derivatives are not supported")
 
 
-torch.library.impl("emogs::project_gaussians", "cpu", project_native)
-torch.library.impl("emogs::project_gaussians_backward", "cpu", _backward)
+torch.library.impl("emogs::project_gaussians", ("cpu", "cuda"), project_native)
+torch.library.impl("emogs::project_gaussians_backward", ("cpu", "cuda"), _backward)
 torch.library.register_autograd("emogs::project_gaussians", _differentiate, setup_context=_save)
 torch.library.register_autograd("emogs::project_gaussians_backward", _refuse_second_derivative)
 _project_gaussians = routed("project_gaussians", project_native, _save, _differentiate)
 _project_gaussians_backward = routed("project_gaussians_backward", _backward)
 
 
-def _common(scene: Scene) -> dict[str, object]:
+def _stored(tensor: Tensor | None, where: dict[str, Any]) -> Tensor | None:
+    """As kernels read it: contiguous, on CUDA at an address that 16 bytes may be loaded from at once."""
+    if tensor is None:
+        return None
+    tensor = tensor.contiguous()
+    return tensor.clone() if where["device"] >= 0 and tensor.data_ptr() % 16 else tensor
+
+
+def _common(scene: Scene, where: dict[str, Any]) -> dict[str, object]:
     alpha_cut, blur, near, far, radius_clip = scene.settings
     tensors = {
-        name: None if tensor is None else tensor.contiguous()
-        for name, tensor in zip(Scene._fields, scene.tensors, strict=False)
+        name: _stored(tensor, where) for name, tensor in zip(Scene._fields, scene.tensors, strict=False)
     }
     return {
-        **launch(scene.means),
+        **where,
         **tensors,
         "batch": scene.batch.numel(),
         "cameras": scene.images[-1],
@@ -315,6 +321,7 @@ def _common(scene: Scene) -> dict[str, object]:
         "harmonics": scene.colors.shape[-2] if scene.sh else 0,
         "components": 0 if scene.emotion is None else scene.emotion.shape[-1],
         "faces": 0 if scene.frames is None else scene.frames.shape[-2],
+        "gaussian_rows": scene.batches[0].numel(),
         "width": scene.width,
         "height": scene.height,
         "model": get_args(CameraModel).index(scene.model),
@@ -324,5 +331,5 @@ def _common(scene: Scene) -> dict[str, object]:
         "far": far,
         "radius_clip": radius_clip,
         "antialiased": scene.antialiased,
-        "rows": broadcast_rows(scene.batches),
+        "rows": broadcast_rows(scene.batches, scene.means.device),
     }

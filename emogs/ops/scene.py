@@ -149,14 +149,14 @@ def split_scene(inputs: tuple) -> tuple[tuple, tuple, tuple]:
     return inputs[:15], inputs[15:SCENE_SIZE], inputs[SCENE_SIZE:]
 
 
-@lru_cache(maxsize=64)
-def broadcast_rows(batches: tuple[torch.Size, ...]) -> Tensor:
+@lru_cache(maxsize=64)  # the copy to a device would wait for it, at every call
+def broadcast_rows(batches: tuple[torch.Size, ...], device: torch.device) -> Tensor:
     """[len(batches), P] int32: which flattened row of each batch every element of their flattened broadcast uses.
 
-    >>> broadcast_rows((torch.Size([2]), torch.Size([])))
+    >>> broadcast_rows((torch.Size([2]), torch.Size([])), torch.device("cpu"))
     tensor([[0, 1],
             [0, 0]], dtype=torch.int32)
     """
     batch = torch.broadcast_shapes(*batches)
     rows = [torch.arange(b.numel(), dtype=torch.int32).view(b).expand(batch).reshape(-1) for b in batches]
-    return torch.stack(rows)
+    return torch.stack(rows).to(device)
