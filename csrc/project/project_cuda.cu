@@ -104,9 +104,8 @@ struct Seen {
   bool visible, finite;
 };
 
-/// `plain_non_finite`: a bit a lane, of plain colours.
 __device__ __forceinline__ void write_image(const ProjectForward<float>& p, const Seen& seen, int64_t image,
-                                            int64_t begin, int count, unsigned plain_non_finite, float* staging) {
+                                            int64_t begin, int count, float* staging) {
   const int lane = threadIdx.x % kWarp;
   const Vec3<float> none = {0, 0, 0};
   const int64_t at = image * p.count + begin;
@@ -175,7 +174,7 @@ __device__ __forceinline__ void project_images(const ProjectForward<float>& p, c
       if (!seen.visible) seen.splat = {};
       if (p.splat_normals) seen.normal = facing(camera, world.mean, normal, normal);
       const int64_t image = (work.first_element + e) * p.cameras + c;
-      write_image(p, seen, image, work.begin + offset, count, plain_non_finite, shared.records[warp]);
+      write_image(p, seen, image, work.begin + offset, count, shared.records[warp]);
     }
   }
 }

@@ -308,9 +308,7 @@ def _stored(tensor: Tensor | None, where: dict[str, Any]) -> Tensor | None:
 
 def _common(scene: Scene, where: dict[str, Any]) -> dict[str, object]:
     alpha_cut, blur, near, far, radius_clip = scene.settings
-    tensors = {
-        name: _stored(tensor, where) for name, tensor in zip(Scene._fields, scene.tensors, strict=False)
-    }
+    tensors = {name: _stored(tensor, where) for name, tensor in zip(Scene._fields, scene.tensors, strict=False)}
     return {
         **where,
         **tensors,
