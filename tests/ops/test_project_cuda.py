@@ -10,8 +10,10 @@ import torch
 from emulation import on_cpu
 from raster_scenes import RandomScene, random_scene
 
+import emogs.ops.project
 from emogs import Cameras, EmotionBasis, Gaussians, RasterSettings, Rig
 from emogs.ops import project_gaussians
+from emogs.ops.native import _C, launch
 from emogs.ops.project import Splats
 
 
@@ -186,6 +188,15 @@ def test_tensors_at_any_address(device):
     rig = Rig(scene.rig.binding, shifted(scene.rig.frames))
     arguments = {"gaussians": gaussians, "cameras": scene.cameras, "emotion": scene.emotion, "basis": basis, "rig": rig}
     assert_equals_cpu(arguments, device)
+
+
+@pytest.mark.skipif(_C.cuda_architectures is not None, reason="this build has CUDA")
+def test_a_build_without_cuda_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(emogs.ops.project, "launch", lambda like: launch(like) | {"device": 0})
+    with pytest.raises(
+        RuntimeError, match="project_gaussians_forward: this build of emogs has no CUDA backend; rebuild"
+    ):
+        project(arguments_of(single(1)), torch.device("cpu"))
 
 
 def test_faces_that_do_not_exist(device, request):
