@@ -14,7 +14,18 @@ constexpr unsigned kWarpSize = 32;
 
 enum class State : uint8_t { kReady, kAtBarrier, kAtWarpOperation, kExited };
 
-enum class Meeting : uint8_t { kBarrier, kBarrierCount, kBarrierAnd, kBarrierOr, kSyncWarp, kShuffle, kBallot, kMatch };
+enum class Meeting : uint8_t {
+  kBarrier,
+  kBarrierCount,
+  kBarrierAnd,
+  kBarrierOr,
+  kSyncWarp,
+  kShuffle,
+  kBallot,
+  kAny,
+  kAll,
+  kMatch
+};
 
 /// A line of a kernel.
 struct Place {

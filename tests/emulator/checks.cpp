@@ -52,3 +52,17 @@ extern "C" [[noreturn]] void __ubsan_handle_type_mismatch_v1_abort(const emulato
 extern "C" [[noreturn]] void __ubsan_handle_out_of_bounds_abort(const emulator::OutOfBounds* data, uintptr_t index) {
   emulator::stop("element " + std::to_string(intptr_t(index)) + " of " + data->array->name, data->location);
 }
+
+extern "C" [[noreturn]] void __ubsan_handle_shift_out_of_bounds_abort(const emulator::SourceLocation* data, uintptr_t,
+                                                                      uintptr_t) {
+  emulator::stop("shift by more bits than there are", *data);
+}
+
+extern "C" [[noreturn]] void __ubsan_handle_divrem_overflow_abort(const emulator::SourceLocation* data, uintptr_t,
+                                                                  uintptr_t) {
+  emulator::stop("division of an integer by zero, or with an overflow", *data);
+}
+
+extern "C" [[noreturn]] void __ubsan_handle_float_cast_overflow_abort(const emulator::SourceLocation* data, uintptr_t) {
+  emulator::stop("conversion of a float that the integer cannot hold", *data);
+}

@@ -136,8 +136,10 @@ void run_blocks_apart(Grid& grid, unsigned threads) {
   for (uint64_t turn = 0; more; ++turn) std::thread([&] { more = grid.run_next(*slots[turn % kSlots]); }).join();
   for (auto& slot : slots) {
     acquire(&slot->block.end_token);
-    for (char& token : slot->block.barrier_tokens) acquire(&token);  // of threads that an error has left waiting
-    if (grid.error().empty()) slot_pool().give_back(std::move(slot));
+    if (grid.error().empty())
+      slot_pool().give_back(std::move(slot));
+    else
+      slot.release();  // an error has left threads waiting: that they are gone is something nobody has told anybody
   }
 }
 

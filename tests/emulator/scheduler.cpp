@@ -49,9 +49,13 @@ class Scheduler {
         }
       return;
     }
+    const bool one_by_one = dice_.below(2) == 0;  // warps far ahead of others, or all of them abreast
     while (!warps.empty()) {
       unsigned& chosen = warps[dice_.below(warps.size())];
-      if (step(warp(chosen))) continue;
+      bool more = true;
+      do more = step(warp(chosen));
+      while (more && one_by_one);
+      if (more) continue;
       chosen = warps.back();
       warps.pop_back();
     }

@@ -1,9 +1,11 @@
 #include "shared_memory.h"
 
 #include <link.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 #include "sanitizers.h"
 
@@ -35,39 +37,52 @@ int find_thread_local_memory(dl_phdr_info* module, size_t, void* data) {
   return 0;
 }
 
-// Not memset, which ThreadSanitizer watches.
 void fill(char* begin, size_t bytes) {
-  for (size_t i = 0; i < bytes; ++i) static_cast<volatile char*>(begin)[i] = kPoison;
+  if (!EMULATOR_TSAN) {
+    memset(begin, kPoison, bytes);
+    return;
+  }
+  for (size_t i = 0; i < bytes; ++i) static_cast<volatile char*>(begin)[i] = kPoison;  // not watched, as memset is
 }
 
 }  // namespace
 
 StaticShared::StaticShared() {
-#if !EMULATOR_ASAN  // static memory there, whose bounds nobody knows
+  if (EMULATOR_ASAN) return;  // static memory there, whose bounds nobody knows
   Search search{&anchor, nullptr, 0};
   dl_iterate_phdr(find_thread_local_memory, &search);
   begin_ = search.begin, bytes_ = search.bytes;
-#endif
 }
 
 void StaticShared::poison() const {
-  if (begin_ && EMULATOR_TSAN)
-    fill(begin_, bytes_);
-  else if (begin_)
-    memset(begin_, kPoison, bytes_);
+  if (begin_) fill(begin_, bytes_);
 }
 
-DynamicShared::DynamicShared(size_t bytes) : bytes_(bytes), memory_(new char[bytes + kMargin]) {}
+// ThreadSanitizer would take the end of an allocation for an access, and the next block's for the same memory. What is
+// mapped anew it knows nothing of.
+DynamicShared::DynamicShared(size_t bytes) : bytes_(bytes) {
+  if (!EMULATOR_TSAN) {
+    memory_ = new char[bytes + kMargin];
+    return;
+  }
+  void* mapped = mmap(nullptr, bytes + kMargin, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) throw std::bad_alloc();
+  memory_ = static_cast<char*>(mapped);
+}
+
+DynamicShared::~DynamicShared() {
+  if (EMULATOR_TSAN)
+    munmap(memory_, bytes_ + kMargin);
+  else
+    delete[] memory_;
+}
 
 void DynamicShared::poison() const {
-  if (EMULATOR_TSAN)
-    fill(memory_.get(), bytes_ + kMargin);
-  else
-    memset(memory_.get(), kPoison, bytes_ + kMargin);
+  fill(memory_, bytes_ + kMargin);
 }
 
 bool DynamicShared::overrun() const {
-  const char* const margin = memory_.get() + bytes_;
+  const char* const margin = memory_ + bytes_;
   return std::any_of(margin, margin + kMargin, [](char byte) { return byte != kPoison; });
 }
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
 
 namespace emulator {
 
@@ -22,13 +21,16 @@ class StaticShared {
 class DynamicShared {
  public:
   explicit DynamicShared(size_t bytes);
-  char* get() const { return memory_.get(); }
+  ~DynamicShared();
+  DynamicShared(const DynamicShared&) = delete;
+  DynamicShared& operator=(const DynamicShared&) = delete;
+  char* get() const { return memory_; }
   void poison() const;
   bool overrun() const;
 
  private:
   size_t bytes_;
-  std::unique_ptr<char[]> memory_;
+  char* memory_;
 };
 
 }  // namespace emulator

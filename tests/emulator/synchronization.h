@@ -29,10 +29,10 @@ inline unsigned __ballot_sync(unsigned mask, int predicate, EMULATOR_PLACE) {
   return unsigned(emulator::meet_warp(emulator::Meeting::kBallot, mask, predicate != 0, 0, {file, line}));
 }
 inline int __any_sync(unsigned mask, int predicate, EMULATOR_PLACE) {
-  return __ballot_sync(mask, predicate, file, line) != 0;
+  return int(emulator::meet_warp(emulator::Meeting::kAny, mask, predicate != 0, 0, {file, line}));
 }
 inline int __all_sync(unsigned mask, int predicate, EMULATOR_PLACE) {
-  return __ballot_sync(mask, !predicate, file, line) == 0;
+  return int(emulator::meet_warp(emulator::Meeting::kAll, mask, predicate != 0, 0, {file, line}));
 }
 
 namespace emulator {

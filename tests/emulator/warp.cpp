@@ -28,13 +28,6 @@ uint32_t participants(const Warp& warp, const Thread& lane) {
   return come;
 }
 
-uint64_t ballot(const Warp& warp, uint32_t lanes) {
-  uint64_t votes = 0;
-  for (unsigned i = 0; i < warp.count; ++i)
-    if ((lanes >> i & 1) && warp.lanes[i].value) votes |= 1u << i;
-  return votes;
-}
-
 uint64_t match(const Warp& warp, uint32_t lanes, uint64_t value) {
   uint64_t same = 0;
   for (unsigned i = 0; i < warp.count; ++i)
@@ -49,20 +42,35 @@ uint64_t shuffled(const Warp& warp, uint32_t lanes, const Thread& lane) {
   return warp.lanes[lane.source].value;
 }
 
+uint64_t result_of(const Warp& warp, uint32_t lanes, uint64_t votes, const Thread& lane) {
+  switch (lane.meeting) {
+    case Meeting::kShuffle:
+      return shuffled(warp, lanes, lane);
+    case Meeting::kMatch:
+      return match(warp, lanes, lane.value);
+    case Meeting::kBallot:
+      return votes;
+    case Meeting::kAny:
+      return votes != 0;
+    case Meeting::kAll:
+      return votes == lanes;
+    default:
+      return 0;
+  }
+}
+
 void finish(const Warp& warp, uint32_t lanes) {
   uint32_t parities = 0;
-  for (unsigned i = 0; i < warp.count; ++i) parities |= (warp.lanes[i].sync_warps & 1) << i;
   uint64_t votes = 0;
-  bool voted = false;
+  for (unsigned i = 0; i < warp.count; ++i) {
+    parities |= (warp.lanes[i].sync_warps & 1) << i;
+    if ((lanes >> i & 1) && warp.lanes[i].value) votes |= 1u << i;
+  }
   for (unsigned i = 0; i < warp.count; ++i) {
     Thread& lane = warp.lanes[i];
     if (!(lanes >> i & 1)) continue;
     lane.partners = lanes, lane.partner_parities = parities;
-    if (lane.meeting == Meeting::kBallot && !voted) votes = ballot(warp, lanes), voted = true;
-    lane.result = lane.meeting == Meeting::kBallot    ? votes
-                  : lane.meeting == Meeting::kMatch   ? match(warp, lanes, lane.value)
-                  : lane.meeting == Meeting::kShuffle ? shuffled(warp, lanes, lane)
-                                                      : 0;
+    lane.result = result_of(warp, lanes, votes, lane);
   }
   for (unsigned i = 0; i < warp.count; ++i)
     if (lanes >> i & 1) warp.lanes[i].state = State::kReady;
