@@ -9,6 +9,7 @@ namespace emogs {
 namespace {
 
 constexpr int kThreads = 256, kLanes = 32;
+constexpr int kBlocks = 5;  // at once on a multiprocessor: more would spill registers
 constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kAloneRows = 8;    // a thread counts the tiles of so many rows at most, and a warp those of more
 constexpr int kAlonePairs = 16;  // a thread lists so many pairs at most
@@ -71,7 +72,7 @@ __device__ int sum_up_to_lane(int value, int lane) {
 
 /// A thread a splat, and a warp together for those with many rows.
 template <class T>
-__global__ void __launch_bounds__(kThreads) count_tiles_kernel(IntersectOrder<T> p) {
+__global__ void __launch_bounds__(kThreads, kBlocks) count_tiles_kernel(IntersectOrder<T> p) {
   const uint32_t index = blockIdx.x * kThreads + threadIdx.x, lane = threadIdx.x % kLanes;
   const bool exists = index < p.images * p.count;
   Splat<T> splat = {};
@@ -137,7 +138,7 @@ __device__ void emit_together(const PairWriter<T>& out, const Target<T>& target,
 /// A warp takes 32 splats in the order of depth. Those with few pairs are listed by a thread each, in shared memory, so
 /// that the warp then writes to memory in order; those with many by all lanes.
 template <class T>
-__global__ void __launch_bounds__(kThreads) emit_pairs_kernel(IntersectEmit<T> p) {
+__global__ void __launch_bounds__(kThreads, kBlocks) emit_pairs_kernel(IntersectEmit<T> p) {
   __shared__ uint32_t staged_keys[kThreads / kLanes][kLanes * kAlonePairs];
   __shared__ uint8_t staged_lanes[kThreads / kLanes][kLanes * kAlonePairs];
   const uint32_t splats = uint32_t(p.images * p.count), at = blockIdx.x * kThreads + threadIdx.x;
@@ -192,7 +193,7 @@ __global__ void __launch_bounds__(kThreads) emit_pairs_kernel(IntersectEmit<T> p
 
 /// A thread finds where a tile begins, by bisection, and the splat of a pair.
 template <class T>
-__global__ void __launch_bounds__(kThreads) finish_lists_kernel(IntersectEmit<T> p, int sorted) {
+__global__ void __launch_bounds__(kThreads, kBlocks) finish_lists_kernel(IntersectEmit<T> p, int sorted) {
   const int64_t at = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t splats = p.images * p.count, tiles = p.images * Grid(p).tiles;
   if (at <= tiles) {
