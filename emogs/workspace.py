@@ -37,9 +37,9 @@ class RasterWorkspace:
     On the CPU, where counting costs nothing, images are exact and a call that finds too little room raises at once.
 
     Args:
-        capacity: the most pairs in one call, over all its images; 20 bytes of memory each while a call runs, 12 without
-            gradients. `workspace.needed` after a few typical calls, or `len(rendering.info.tiles.ids)` of exact ones,
-            tells how many to expect.
+        capacity: the most pairs in one call, over all its images; 20 bytes of memory each while lists are made, 16
+            without gradients. `workspace.needed` after a few typical calls, or `len(rendering.info.tiles.ids)` of exact
+            ones, tells how many to expect.
     Raises:
         TypeError, ValueError: the capacity is not an int from 0 to 2^31 - 1.
 
