@@ -1,4 +1,4 @@
-"""The command line: `emogs avatar | view | head | train | info`, also as `python -m emogs`.
+"""The command line: `emogs avatar | view | head | emotion | train | info`, also as `python -m emogs`.
 
 Each command imports what it needs when it runs. What a user can get wrong - a file, a
 name, a number, a missing extra - ends in one line and exit code 2, never in a traceback.
@@ -117,6 +117,17 @@ def head(command: Positional[Literal["show", "compare", "convert"]], /) -> None:
     run([command, "--help"])
 
 
+def emotion(command: Positional[Literal["list", "convert"]], /) -> None:
+    """Say emotions in other languages: action units, ARKit, valence-arousal; `emogs emotion convert --help` says how.
+
+    Args:
+        command: What to do.
+    """
+    from .cli_emotion import main as run
+
+    run([command, "--help"])
+
+
 def info() -> None:
     """Print version, backends, instruction sets, threads and GPU."""
     from .info import main as print_info
@@ -135,11 +146,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 from .cli_head import main as run_head
 
                 run_head(rest)
+            case ["emotion", *rest] if rest not in ([], ["--help"], ["-h"]):
+                from .cli_emotion import main as run_emotion
+
+                run_emotion(rest)
             case _:
                 commands: dict[str, Callable[..., Any]] = {
                     "avatar": avatar,
                     "view": view,
                     "head": head,
+                    "emotion": emotion,
                     "train": train,
                     "info": info,
                 }

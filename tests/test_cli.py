@@ -30,6 +30,7 @@ HEAVY = ("cv2", "viser", "PIL", "av", "skimage", "emogs.model", "emogs.emotion")
 def test_help_imports_nothing_heavy():
     code = "import sys; from emogs.cli import main\n"
     commands = ([], ["avatar"], ["view"], ["head"], ["head", "show"], ["head", "convert"], ["train"], ["info"])
+    commands += (["emotion"], ["emotion", "convert"])
     for command in commands:
         code += f"try: main({[*command, '--help']!r})\nexcept SystemExit: pass\n"
     code += f"print('imported:', *[name for name in {HEAVY} if name in sys.modules])"
@@ -63,6 +64,21 @@ def test_module_and_command_are_one():
         (["head", "convert", "builtin", "head.txt"], "head.txt: expected a name that ends in .npz"),
         (["head", "convert", "nobody", "head.npz"], "nobody: file: no such file or folder"),
         (["head", "compare", "--out", "heads.png"], "templates: expected one or more, got none"),
+        (["emotion", "convert", "hapy", "--to", "arkit"], "did you mean 'happy'"),
+        (["emotion", "convert", "happy", "--to", "klingon"], "language 'klingon' is unknown; known: emotion, regions"),
+        (["emotion", "convert", "none.csv", "--to", "arkit"], "none.csv: No such file"),
+        (
+            ["emotion", "convert", "happy", "--to", "arkit", "--out", "a.txt"],
+            "a.txt: expected a name that ends in",
+        ),
+        (
+            ["emotion", "convert", "x", "--source", "arkit", "--to", "emotion"],
+            "--source arkit: has no text",
+        ),
+        (
+            ["emotion", "convert", "a.csv", "--to", "arkit", "--pulse", "1", "1", "1"],
+            "--pulse: a file has its own",
+        ),
     ],
 )
 def test_bad_input_is_one_line(refused, monkeypatch, tmp_path, arguments, message):
@@ -158,3 +174,37 @@ def test_head_show_and_convert(tmp_path, capsys):
     cli.main(["head", "compare", "builtin", "--size", "40", "--out", str(tmp_path / "heads.png")])
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("head.png", "heads.png"))
     assert "builtin with happy=0.8" in capsys.readouterr().out
+
+
+def test_emotion_list(capsys):
+    cli.main(["emotion", "list"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(word in said for word in ("action units", "happily surprised", "raf-db", "which emotions they were"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["happy=0.7,surprise=0.2", "--to", "action-units"], "1B+2B+6B+12C+25C"),
+        (["6=4,12=4.25,25=2.5", "--to", "emotion"], "happy=1"),
+        (["happy", "--to", "affect"], "valence=0.81,arousal=0.51,dominance=0.46"),
+        (["brow: sad; mouth: happy", "--to", "regions"], "brow: sad=1; eyes: neutral; mouth: happy=1"),
+        (["neutral", "--to", "arkit"], "neutral"),
+    ],
+)
+def test_emotion_convert_answers(capsys, arguments, answer):
+    cli.main(["emotion", "convert", *arguments])
+    assert capsys.readouterr().out == f"{answer}\n"
+
+
+def test_emotion_convert_files(tmp_path, capsys):
+    smile, face, spoken = (str(tmp_path / name) for name in ("smile.json", "face.csv", "spoken.csv"))
+    episode = ["--pulse", "0.5", "1", "0.5", "--fps", "10"]
+    cli.main(["emotion", "convert", "happy", "--to", "emotion", *episode, "--out", smile])
+    cli.main(["emotion", "convert", smile, "--to", "arkit", "--out", face])
+    cli.main(["emotion", "convert", face, "--to", "emotion", "--articulation", spoken])
+    said = capsys.readouterr()
+    assert "21 instants of emotion" in said.out
+    assert "0.500 s happy=1" in " ".join(said.out.split())
+    assert (tmp_path / "spoken.csv").read_text().startswith("time,browDownLeft")
+    assert "emotion -> arkit loses" in said.err

@@ -3,6 +3,7 @@
 from .action_units import format_action_units, intensities_from_levels, levels_from_intensities, parse_action_units
 from .affect import AFFECT_NAMES, affect_from_emotion, emotion_from_affect
 from .codes import PSI_WIDTH, format_emotion, parse_emotion, psi
+from .converters import CONVERTERS, Converted, Converter, conversion_table, convert
 from .distributions import (
     LabelDistribution,
     agreement,
@@ -23,6 +24,7 @@ from .labels import (
     labels_from_emotion,
     remap_probabilities,
 )
+from .languages import Language, find_language, languages
 from .mixing import action_units_from_emotion, expression_from_action_units, expression_from_emotion
 from .pain import HIGHEST_PAIN, action_units_from_pain, pain_from_action_units
 from .reading import (
@@ -42,21 +44,27 @@ from .regions import (
     texel_regions,
 )
 from .tables import EMOTIONS, EmotionTables, default_tables, load_tables
+from .tracks import Track, load_track, save_track
 from .trajectories import EASES, Episode, Trajectory, find_episode, frame_times, pulse
 
 __all__ = [
     "AFFECT_NAMES",
+    "CONVERTERS",
     "EASES",
     "EMOTIONS",
     "HIGHEST_PAIN",
     "PSI_WIDTH",
+    "Converted",
+    "Converter",
     "EmotionReading",
     "EmotionTables",
     "Episode",
     "GeometryPath",
     "LabelDistribution",
     "LabelSet",
+    "Language",
     "Remapped",
+    "Track",
     "Trajectory",
     "UnitReading",
     "action_units_from_emotion",
@@ -66,6 +74,8 @@ __all__ = [
     "agreement",
     "anchor_codes",
     "class_codes",
+    "conversion_table",
+    "convert",
     "default_tables",
     "distribution_from_emotion",
     "distribution_from_votes",
@@ -80,6 +90,7 @@ __all__ = [
     "expression_from_emotion",
     "expression_from_regions",
     "find_episode",
+    "find_language",
     "format_action_units",
     "format_emotion",
     "format_regions",
@@ -88,8 +99,10 @@ __all__ = [
     "label_set",
     "label_sets",
     "labels_from_emotion",
+    "languages",
     "levels_from_intensities",
     "load_tables",
+    "load_track",
     "pain_from_action_units",
     "parse_action_units",
     "parse_emotion",
@@ -97,6 +110,7 @@ __all__ = [
     "psi",
     "pulse",
     "remap_probabilities",
+    "save_track",
     "split_articulation",
     "temper",
     "template_regions",

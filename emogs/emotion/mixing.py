@@ -60,6 +60,8 @@ def expression_from_action_units(units: Tensor, tables: EmotionTables | None = N
 def expression_from_emotion(codes: Tensor, tables: EmotionTables | None = None) -> Tensor:
     """ARKit channels [..., 52] in [0, 1] of emotion codes [..., 7]; gaze and blinks stay zero.
 
+    Lost: sides of units whose shapes have none; mixes in which antagonists cancel look like others.
+
     Example:
         >>> import torch
         >>> from emogs.head.template import ARKIT_NAMES

@@ -1,0 +1,153 @@
+"""`emogs emotion list | convert`: emotions in every language on the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from tyro.conf import Positional
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .emotion import Track
+
+
+def show_list() -> None:
+    """Print the languages, the named emotions, and which conversion loses what."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .emotion import CONVERTERS, EMOTIONS, default_tables, label_sets, languages
+
+    console, tables = Console(highlight=False), default_tables()
+    told = Table(title="languages", title_justify="left")
+    for head in ("language", "means", "columns in files"):
+        told.add_column(head)
+    for known in languages(tables).values():
+        more = ", ..." if len(known.columns) > 3 else ""
+        told.add_row(known.name, known.means, ", ".join(known.columns[:3]) + more)
+    console.print(told)
+    console.print(f"emotions: {', '.join(EMOTIONS)}; compounds: {', '.join(tables.compounds)}", soft_wrap=True)
+    console.print(f"data sets whose labels are known: {', '.join(label_sets())}", soft_wrap=True)
+    ways = Table(title="conversions", title_justify="left")
+    for head in ("from", "to", "lost"):
+        ways.add_column(head)
+    for converter in CONVERTERS:
+        ways.add_row(converter.source, converter.target, converter.loses)
+    console.print(ways)
+
+
+def convert(
+    what: Annotated[Positional[str], tyro.conf.arg(metavar="WHAT")],
+    /,
+    to: str,
+    source: str | None = None,
+    out: Path | None = None,
+    articulation: Path | None = None,
+    fps: float | None = None,
+    pulse: tuple[float, float, float] | None = None,
+) -> None:
+    """Say an emotion in another language: a text, or a file of emotions over time.
+
+    Prints the answer, or writes it, and says what the conversion loses.
+
+    Args:
+        what: A text such as `happy=0.7,surprise=0.2`, `AU12C, R14A` or `brow: sad; mouth: happy`, or a .csv or .json
+            file: emogs' own, OpenFace's, Live Link Face's.
+        to: The language wanted; `emogs emotion list` prints them all.
+        source: The language of WHAT, where it is not plain.
+        out: The .csv or .json to write.
+        articulation: Where to write the jaw, gaze, blinks and speech that the source held, as ARKit shapes.
+        fps: Frames a second: of a file that counts frames, and of what is written.
+        pulse: Makes a text an episode: seconds of onset, apex and offset.
+    """
+    from .emotion import load_track, save_track
+    from .emotion.converters import convert as translate
+
+    for name, path in (("--out", out), ("--articulation", articulation)):
+        if path is not None and path.suffix.lower() not in (".csv", ".json"):
+            raise ValueError(f"{name} {path}: expected a name that ends in .csv or .json")
+    is_file = what.lower().endswith((".csv", ".json"))
+    if is_file and pulse is not None:
+        raise ValueError("--pulse: a file has its own times; it needs a text such as happy=0.7")
+    track: Track = load_track(what, source, fps) if is_file else _spoken(what, source, pulse)
+    if fps is not None and (is_file or pulse is not None):
+        track = track.resampled(fps)
+    answer = translate(track, to)
+    for step in answer.steps:
+        _note(f"{step.source} -> {step.target} loses {step.loses}")
+    if track.ignored or track.skipped:
+        _note(f"left out {track.skipped} rows that the tracker marked as failed and {len(track.ignored)} columns")
+    if out is None:
+        _show(answer.track)
+    else:
+        save_track(out, answer.track)
+        print(f"{out}: {len(answer.track.times)} instants of {answer.track.language}")
+    if answer.articulation is not None and articulation is not None:
+        save_track(articulation, answer.articulation)
+        print(f"{articulation}: the articulation beside them")
+    elif answer.articulation is not None and answer.articulation.values.abs().max() > 1e-3:
+        _note("articulation (jaw, gaze, blinks, speech) was split off; --articulation FILE keeps it")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the subcommand that the arguments name."""
+    tyro.extras.subcommand_cli_from_dict(
+        {"list": show_list, "convert": convert},
+        prog="emogs emotion",
+        description="Emotions in every language that people annotate, track or direct them in.",
+        args=list(arguments),
+    )
+
+
+def _spoken(text: str, source: str | None, episode: tuple[float, float, float] | None) -> Track:
+    """A text as a track of one instant, or as keyframes from neutral to it and back."""
+    import torch
+
+    from .emotion import Track, pulse
+
+    name, value = _parse(text, source)
+    if episode is None:
+        return Track(name, torch.zeros(1, dtype=torch.float64), value[None])
+    course = pulse(value.flatten(), *episode)
+    return Track(name, course.times, course.values.reshape(-1, *value.shape), course.ease)
+
+
+def _parse(text: str, source: str | None) -> tuple[str, Tensor]:
+    """The language of a text and what it says."""
+    from .emotion import find_language, languages
+
+    if source is None:
+        guess = (
+            "regions" if ":" in text else "action units" if any(c.isdigit() for c in text.split("=")[0]) else "emotion"
+        )
+        spoken = languages()[guess]
+    else:
+        spoken = find_language(source)
+    if spoken.parse is None:
+        raise ValueError(f"--source {spoken.name}: has no text, only files")
+    return spoken.name, spoken.parse(text)
+
+
+def _note(text: str) -> None:
+    """What is no answer goes beside it, to the error stream."""
+    print(text, file=sys.stderr)
+
+
+def _show(track: Track) -> None:
+    """Each instant as text, or its numbers that are not zero by name, to three digits."""
+    from .emotion import languages
+
+    spoken = languages()[track.language]
+    for time, value in zip(track.times.tolist(), track.values, strict=True):
+        stamp = f"{time:7.3f} s  " if len(track.times) > 1 else ""
+        if spoken.format is not None:
+            print(stamp + spoken.format((1000 * value).round() / 1000))
+            continue
+        numbers = zip(spoken.columns, (value.flatten() * spoken.scale).tolist(), strict=True)
+        shown = [f"{name}={number:.3g}" for name, number in numbers if abs(number) >= 5e-4]
+        print(stamp + (",".join(shown) or "neutral"))
