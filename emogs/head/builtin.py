@@ -14,6 +14,7 @@ from .anatomy import landmark_vertices, regions_of
 from .anthropometry import build_identity
 from .cage import Cage, build_cage
 from .expressions import build_expressions
+from .joints import place_joints
 from .regions import Regions
 from .surface import Surface, subdivide
 from .template import ARKIT_NAMES, HeadTemplate
@@ -30,7 +31,21 @@ def builtin_head() -> HeadTemplate:
     neutral, regions = neutral_head()
     expression, rotations = build_expressions(neutral.vertices, neutral.faces, neutral.landmarks, regions)
     identity, names = build_identity(neutral.vertices, neutral.faces, neutral.landmarks, regions)
-    return replace(neutral, expression=expression, rotations=rotations, identity=identity, identity_names=tuple(names))
+    skeleton = place_joints(
+        neutral.vertices,
+        neutral.landmarks,
+        rotations[0].weights,  # the jaw's
+        (regions.part("eye_left").nonzero()[:, 0], regions.part("eye_right").nonzero()[:, 0]),
+        ~regions.part("skin"),
+    )
+    return replace(
+        neutral,
+        expression=expression,
+        rotations=rotations,
+        identity=identity,
+        identity_names=tuple(names),
+        skeleton=skeleton,
+    )
 
 
 def neutral_head() -> tuple[HeadTemplate, Regions]:

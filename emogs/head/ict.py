@@ -8,6 +8,7 @@ and eye occlusion are left out: they are cards for a game engine's shaders.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from ..io.files import FormatError
 from .fields import Fields, read_npz, reading
+from .hinges import hinge_expressions, lower_teeth_of
+from .joints import place_joints
 from .template import ARKIT_NAMES, HeadTemplate
 from .wavefront import read_positions, read_wavefront
 
@@ -36,7 +39,8 @@ def load_ict(folder: str | Path) -> HeadTemplate:
     """Reads `vertex_indices.json` and, from the same folder, `ict_head.npz` or upstream's OBJ files.
 
     Upstream's folder (FaceXModel) holds `generic_neutral_mesh.obj`, `identity000.obj` and so on, and one OBJ for each
-    expression that `vertex_indices.json` lists. Jaw and lids are linear here, as upstream's are.
+    expression that `vertex_indices.json` lists. Jaw, eyeballs and lids turn, and arrive where upstream's straight
+    shapes do.
 
     Raises:
         emogs.io.FormatError: a file is missing, damaged, or lacks a field.
@@ -55,7 +59,7 @@ def load_ict(folder: str | Path) -> HeadTemplate:
     used = int(faces.max()) + 1  # what is left out comes last
     uv = fields.floats("uv", corners, 2)
     landmarks, rigid = _index_lists(folder / _INDICES, used)
-    return HeadTemplate(
+    template = HeadTemplate(
         name="ict",
         vertices=fields.floats("neutral", count, 3)[:used] * _CENTIMETRE,
         faces=faces,
@@ -72,6 +76,26 @@ def load_ict(folder: str | Path) -> HeadTemplate:
         )
         * _CENTIMETRE,
         albedo=torch.full((256, 256, 3), 0.6),
+    )
+    return _turning(template)
+
+
+def _turning(template: HeadTemplate) -> HeadTemplate:
+    """Upstream's shapes are straight; jaw, eyeballs and lids turn instead and arrive at the same places."""
+    part = {name: template.faces[template.face_part == i].unique() for i, name in enumerate(template.part_names)}
+    skin = torch.zeros(len(template.vertices), dtype=torch.bool)
+    skin[part["skin"]] = True
+    balls = (part["eye_left"], part["eye_right"])
+    if not all(map(len, balls)):
+        return template
+    opened = template.expression[template.channel("jawOpen")]
+    teeth = lower_teeth_of(part["teeth"], opened)
+    hinged = hinge_expressions(template.vertices, template.expression, teeth, balls, skin)
+    return replace(
+        template,
+        expression=hinged.expression,
+        rotations=hinged.rotations,
+        skeleton=place_joints(template.vertices, template.landmarks, hinged.jaw, balls, ~skin),
     )
 
 

@@ -36,8 +36,8 @@ _LIDS = {
     "eyeLookUp": (-0.34, 1.2),
     "eyeLookDown": (0.68, -1.8),
 }
-_GAZE_OUT = {"eyeLookIn": -30.0, "eyeLookOut": 30.0}
-_GAZE_DOWN = {"eyeLookUp": -25.0, "eyeLookDown": 25.0}
+GAZE_OUT = {"eyeLookIn": -30.0, "eyeLookOut": 30.0}
+GAZE_DOWN = {"eyeLookUp": -25.0, "eyeLookDown": 25.0}
 """Degrees by which a ball turns; right-handed about +y for the left eye and about +x."""
 
 
@@ -49,8 +49,8 @@ def eye_rotations(face: Face) -> tuple[Rotation, ...]:
         pivot = face.pivot(eye.centre, eye.vertices).float()
         ball = torch.zeros(len(face.points))
         ball[eye.vertices] = 1.0
-        out = {f"{name}{side}": sign * math.radians(degrees) for name, degrees in _GAZE_OUT.items()}
-        down = {f"{name}{side}": math.radians(degrees) for name, degrees in _GAZE_DOWN.items()}
+        out = {f"{name}{side}": sign * math.radians(degrees) for name, degrees in GAZE_OUT.items()}
+        down = {f"{name}{side}": math.radians(degrees) for name, degrees in GAZE_DOWN.items()}
         rotations.append(Rotation(channel_angles(out), sideways, pivot, ball))
         rotations.append(Rotation(channel_angles(down), upright, pivot, ball))
         for which, turn in enumerate(lid_turns(face, side)):

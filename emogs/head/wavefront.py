@@ -68,7 +68,8 @@ def _numbers(path: Path, lines: list[bytes], keyword: bytes, width: int) -> NDAr
     start = keyword + b" "
     rows = [line.split()[1 : 1 + width] for line in lines if line.startswith(start)]
     try:
-        values: NDArray[Any] = np.array(rows, dtype="S32").reshape(-1, width).astype(np.float32)
+        with np.errstate(over="ignore"):
+            values: NDArray[Any] = np.array(rows, dtype="S32").reshape(-1, width).astype(np.float32)
     except ValueError:
         values = np.full((1, width), np.nan, np.float32)
     if not np.isfinite(values).all():
@@ -80,7 +81,7 @@ def _numbers(path: Path, lines: list[bytes], keyword: bytes, width: int) -> NDAr
 
 def _are_numbers(words: list[bytes], width: int) -> bool:
     try:
-        return len(words) == width and all(abs(np.float32(word)) < np.inf for word in words)
+        return len(words) == width and all(abs(float(word)) <= np.finfo(np.float32).max for word in words)
     except ValueError:
         return False
 

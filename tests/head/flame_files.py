@@ -41,7 +41,7 @@ def flame_arrays() -> dict[str, np.ndarray]:
     jaw = _at(where, Face(head.vertices, head.faces, head.landmarks, regions).jaw[:, None].numpy())[:, 0]
     weights = np.zeros((len(vertices), 5))
     neck = np.clip((skin[:, 1] + 0.13) / 0.05, 0, 1)
-    weights[: len(skin), 2] = jaw * neck
+    weights[: len(skin), 2] = np.clip(1.1 * jaw, 0, 1) * neck
     weights[: len(skin), 1] = neck - weights[: len(skin), 2]
     weights[: len(skin), 0] = 1 - neck
     weights[len(skin) : len(skin) + len(balls[0][0]), 3] = 1

@@ -1,0 +1,303 @@
+"""What must move rigidly moves rigidly, on every template and through the same code; skulls and bindings stay."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import roma
+import torch
+from flame_files import flame_arrays
+
+from emogs.head import ARKIT_NAMES, HeadTemplate, builtin_head, load_flame, load_ict
+from emogs.head.hinges import balanced
+from emogs.head.refine import refine_template
+from emogs.head.stabilize import stabilize, stabilize_template
+from emogs.ops import rig_frames
+
+MICROMETRE = 1e-6
+
+
+@pytest.fixture(scope="module", params=["builtin", "ict", "flame"])
+def template(request, tmp_path_factory) -> HeadTemplate:
+    if request.param == "builtin":
+        return builtin_head()
+    if request.param == "ict":
+        return load_ict(request.getfixturevalue("ict_folder"))
+    path = tmp_path_factory.mktemp("flame") / "model.npz"
+    np.savez(path, **flame_arrays())
+    read = load_flame(path)
+    return dataclasses.replace(read, skeleton=dataclasses.replace(read.skeleton, correctives=None))
+
+
+def part(template: HeadTemplate, name: str) -> torch.Tensor:
+    """[N] the vertices of a part."""
+    return template.faces[template.face_part == template.part_names.index(name)].unique()
+
+
+def rigid_error(rest: torch.Tensor, moved: torch.Tensor) -> float:
+    """Metres by which points miss the best rigid motion."""
+    turn, shift = roma.rigid_points_registration(rest.double(), moved.double())
+    return float((rest.double() @ turn.T + shift - moved).norm(dim=1).amax())
+
+
+def pose(template: HeadTemplate, **joints: tuple[float, float, float]) -> torch.Tensor:
+    """[1, J, 3] rotation vectors from degrees by joint."""
+    out = torch.zeros(1, len(template.skeleton.names), 3)
+    for name, degrees in joints.items():
+        out[0, template.skeleton.names.index(name)] = torch.deg2rad(torch.tensor(degrees))
+    return out
+
+
+def wear(template: HeadTemplate, **channels: float) -> torch.Tensor:
+    """[V, 3] the mean identity with these ARKit channels."""
+    values = torch.zeros(1, len(ARKIT_NAMES))
+    for name, value in channels.items():
+        values[0, ARKIT_NAMES.index(name)] = value
+    return template.deform(expression=values)[0]
+
+
+def test_eyeballs_turn_rigidly_about_their_centres(template: HeadTemplate):
+    moved = template.deform(pose=pose(template, eye_left=(20, 25, 0), eye_right=(-15, 10, 0), neck=(5, 8, 3)))[0]
+    for side in ("eye_left", "eye_right"):
+        ball = part(template, side)
+        assert rigid_error(template.vertices[ball], moved[ball]) < 2 * MICROMETRE
+    still = template.deform(pose=pose(template, eye_left=(20, 25, 0)))[0]
+    others = torch.ones(len(still), dtype=torch.bool)
+    others[part(template, "eye_left")] = False
+    assert torch.equal(still[others], template.vertices[others])
+    ball, joint = part(template, "eye_left"), template.skeleton.regressor[template.skeleton.names.index("eye_left")]
+    back = ball[template.vertices[ball, 2] < template.vertices[ball, 2].median()]
+    radius = (template.vertices[back] - joint @ template.vertices).norm(dim=1)
+    assert (radius - radius.median()).abs().median() < 0.01 * radius.median(), (
+        "the joint lies in the middle of the ball"
+    )
+    torch.testing.assert_close(joint @ still, joint @ template.vertices, atol=1e-6, rtol=0)
+
+
+def test_the_jaw_turns_what_it_carries_rigidly(template: HeadTemplate):
+    carried = (template.skeleton.weights[:, template.skeleton.names.index("jaw")] > 0.9999).nonzero()[:, 0]
+    assert len(carried) >= 20
+    for turned in (pose(template, jaw=(18, 4, 0)), pose(template, jaw=(18, 4, 0), neck=(10, 20, 5))):
+        moved = template.deform(pose=turned)[0]
+        assert rigid_error(template.vertices[carried], moved[carried]) < 2 * MICROMETRE
+    front = carried[template.vertices[carried, 2].argmax()]
+    opened = template.deform(pose=pose(template, jaw=(18, 0, 0)))[0, front]
+    assert template.vertices[front, 1] - opened[1] > 0.01, "a turn about +x opens the mouth"
+
+
+def test_the_neck_carries_the_head_and_leaves_the_shoulders(template: HeadTemplate):
+    moved = template.deform(pose=pose(template, neck=(10, 20, 5)))[0]
+    above = template.vertices[part(template, "eye_left"), 1].mean()
+    head = template.rigid[template.vertices[template.rigid, 1] > above]
+    assert rigid_error(template.vertices[head], moved[head]) < 2 * MICROMETRE
+    assert (moved[head] - template.vertices[head]).norm(dim=1).mean() > 5e-3
+    lowest = template.vertices[:, 1].argmin()
+    assert torch.equal(moved[lowest], template.vertices[lowest]) or template.name == "flame"
+
+
+def test_joints_follow_the_identity(template: HeadTemplate):
+    """The eyeball's joint of another person lies in that person's eyeball."""
+    identity = torch.randn(1, len(template.identity), generator=torch.Generator().manual_seed(3)) * 0.7
+    person = template.deform(identity)[0]
+    for side in ("eye_left", "eye_right"):
+        ball, joint = part(template, side), template.skeleton.names.index(side)
+        centre = template.skeleton.regressor[joint] @ person
+        offset = template.skeleton.regressor[joint] @ template.vertices - template.vertices[ball].mean(0)
+        assert torch.dist(centre - person[ball].mean(0), offset) < 1.5e-3
+
+
+@pytest.mark.parametrize("name", ["builtin", "ict"])
+@pytest.mark.parametrize("value", [0.3, 0.7, 1.0])
+def test_channels_turn_bone_and_eyes_rigidly(name: str, value: float, request):
+    template = builtin_head() if name == "builtin" else load_ict(request.getfixturevalue("ict_folder"))
+    moved = wear(template, jawOpen=value, eyeLookOutLeft=value, eyeLookDownRight=value)
+    teeth = part(template, "teeth_lower" if name == "builtin" else "teeth")
+    teeth = teeth[(moved[teeth] - template.vertices[teeth]).norm(dim=1) > 2e-4]
+    for rows in (teeth, part(template, "eye_left"), part(template, "eye_right")):
+        assert rigid_error(template.vertices[rows], moved[rows]) < 20 * MICROMETRE
+    gaze = moved[part(template, "eye_left")] - template.vertices[part(template, "eye_left")]
+    assert gaze.norm(dim=1).amax() > 5e-3 * value
+
+
+def test_icts_shapes_arrive_where_upstreams_straight_ones_do(ict_folder):
+    """But for the lower teeth, which upstream bends by 0.2 mm, and the eyeballs, which upstream leaves alone."""
+    ict = load_ict(ict_folder)
+    with np.load(ict_folder / "ict_head.npz") as file:
+        names = file["expression_names"].tolist()
+        upstream = {name: torch.from_numpy(file["expression"][names.index(name)].astype(np.float32)) for name in names}
+    for channel, shapes in {
+        "jawOpen": ("jawOpen",),
+        "eyeBlinkLeft": ("eyeBlink_L",),
+        "browInnerUp": ("browInnerUp_L", "browInnerUp_R"),
+        "mouthSmileRight": ("mouthSmile_R",),
+    }.items():
+        wanted = ict.vertices + 0.01 * sum(upstream[shape] for shape in shapes)
+        off = (wear(ict, **{channel: 1.0}) - wanted).norm(dim=1)
+        assert off[part(ict, "teeth")].amax() < 4e-4
+        off[part(ict, "teeth")] = 0
+        assert off.amax() < 3e-7, channel
+    both = ict.vertices + 0.01 * (upstream["jawOpen"] + upstream["mouthClose"])
+    skin = part(ict, "skin")
+    torch.testing.assert_close(wear(ict, jawOpen=1.0, mouthClose=1.0)[skin], both[skin], atol=2e-7, rtol=0)
+
+
+def test_icts_jaw_keeps_its_length_on_the_way(ict_folder):
+    """Half open, upstream's straight path shortens the jaw by a millimetre or more; the arc does not."""
+    ict = load_ict(ict_folder)
+    hinge = next(turn for turn in ict.rotations if turn.angles[ict.channel("jawOpen")] > 0)
+    centre = hinge.pivot @ ict.vertices
+    chin = ict.landmarks[8]
+    radius = [torch.dist(wear(ict, jawOpen=value)[chin, 1:], centre[1:]) for value in (0.0, 0.5, 1.0)]
+    straight = (wear(ict, jawOpen=0.0)[chin] + wear(ict, jawOpen=1.0)[chin]) / 2
+    mean = (radius[0] + radius[2]) / 2
+    assert abs(radius[1] - mean) < 3e-4 < mean - torch.dist(straight[1:], centre[1:])
+
+
+def test_balanced_weights_find_their_centre():
+    points = torch.randn(20, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    centre = torch.tensor([0.1, -0.2, 0.3], dtype=torch.float64)
+    weights = balanced(points, centre)
+    torch.testing.assert_close(weights @ points, centre)
+    assert weights.sum() == pytest.approx(1)
+
+
+# Skull ---------------------------------------------------------------------------------------
+
+
+def test_a_nodding_performance_is_held_still(template: HeadTemplate):
+    generator = torch.Generator().manual_seed(1)
+    values = 0.5 * torch.rand(6, len(template.expression_names), generator=generator)
+    values = values * (0.02 if template.name == "flame" else 1.0)  # its waves move the skull too
+    faces = template.deform(expression=values)
+    turn = roma.rotvec_to_rotmat(0.2 * torch.randn(6, 3, generator=generator))
+    shift = 0.03 * torch.randn(6, 3, generator=generator)
+    still, rotation, translation = stabilize(faces @ turn.mT + shift[:, None], template.vertices, template.rigid)
+    again, _, _ = stabilize(faces, template.vertices, template.rigid)
+    torch.testing.assert_close(still, again, atol=1e-6, rtol=0)
+    torch.testing.assert_close(still @ rotation.mT + translation[:, None], faces @ turn.mT + shift[:, None])
+    if template.name == "builtin":
+        torch.testing.assert_close(still, faces, atol=1e-6, rtol=0)
+
+
+def test_directions_lose_the_motion_of_the_skull_and_nothing_else(template: HeadTemplate):
+    clean, before = stabilize_template(template)
+    print(f"{template.name}: directions move the skull by {before.median():.6f}, at most {before.amax():.6f} m")
+    generator = torch.Generator().manual_seed(4)
+    turn, shift = 0.02 * torch.randn(2, len(clean.expression), 1, 3, generator=generator)
+    turned = torch.linalg.cross(turn.expand_as(clean.expression), clean.vertices.expand_as(clean.expression))
+    nodding = clean.expression + turned + shift
+    again, size = stabilize_template(dataclasses.replace(clean, expression=nodding))
+    torch.testing.assert_close(again.expression, clean.expression, atol=1e-6, rtol=0)
+    assert size.amin() > 1e-3
+    _, left = stabilize_template(clean)
+    assert left.amax() < 1e-6
+
+
+@pytest.mark.parametrize("rigid", [[], [0, 1], [0, 1, 2]])
+def test_too_little_skull_is_refused(rigid):
+    line = torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [0, 1, 0]])
+    with pytest.raises(ValueError, match="rigid: expected three or more vertices that are not on a line"):
+        stabilize(line[None], line, torch.tensor(rigid, dtype=torch.int64))
+
+
+# Subdivision ---------------------------------------------------------------------------------------
+
+
+def test_a_finer_head_lies_on_the_same_surface(template: HeadTemplate):
+    finer = refine_template(template)
+    head = finer.template
+    assert torch.equal(finer.parent, torch.arange(len(template.faces)).repeat_interleave(4))
+    assert len(head.faces) == len(finer.parent)
+    generator = torch.Generator().manual_seed(0)
+    identity = torch.randn(1, len(template.identity), generator=generator)
+    expression = torch.rand(1, len(template.expression), generator=generator)
+    linear = [dataclasses.replace(t, rotations=(), skeleton=None) for t in (template, head)]
+    coarse, fine = (t.deform(identity, expression)[0] for t in linear)
+    torch.testing.assert_close(fine, finer.vertices_of(coarse), atol=1e-6, rtol=0)
+    a, b, c = coarse[template.faces].double().unbind(1)
+    whole = torch.linalg.cross(b - a, c - a)
+    a, b, c = fine[head.faces].double().unbind(1)
+    quarters = torch.linalg.cross(b - a, c - a).reshape(-1, 4, 3)
+    torch.testing.assert_close(quarters.sum(1), whole, atol=1e-9, rtol=1e-3)
+    assert (torch.linalg.vecdot(quarters, whole[:, None]) >= 0).all(), "all four face as their parent did"
+
+
+def test_a_finer_head_turns_as_the_coarse_one(template: HeadTemplate):
+    finer = refine_template(template)
+    count = len(template.vertices)
+    turned = pose(template, jaw=(15, 0, 0), eye_left=(0, 20, 0), neck=(5, 5, 0))
+    expression = torch.zeros(1, len(template.expression))
+    if template.speaks_arkit:
+        expression[0, [template.channel("eyeBlinkLeft"), template.channel("jawOpen")]] = 0.6
+    coarse, fine = (t.deform(None, expression, turned)[0] for t in (template, finer.template))
+    torch.testing.assert_close(fine[:count], coarse, atol=1e-6, rtol=0)
+    ball = part(finer.template, "eye_left")
+    assert rigid_error(finer.template.vertices[ball], fine[ball]) < 2 * MICROMETRE
+
+
+def test_texture_and_corners_are_cut_alike(template: HeadTemplate):
+    finer = refine_template(template).template
+    corners = template.uv[template.faces_uv]
+    fine = finer.uv[finer.faces_uv].reshape(-1, 4, 3, 2)
+    for j in range(3):
+        torch.testing.assert_close(fine[:, j, j], corners[:, j])
+        torch.testing.assert_close(fine[:, 3, j], (corners[:, j] + corners[:, (j + 1) % 3]) / 2)
+
+
+def test_bindings_survive_refinement(template: HeadTemplate):
+    """A Gaussian's place at rest stays, it lives on a child of its triangle, and near its centre."""
+    finer = refine_template(template)
+    generator = torch.Generator().manual_seed(2)
+    binding = torch.randint(len(template.faces), (500,), generator=generator, dtype=torch.int32)
+    means = 2e-4 * torch.randn(500, 3, generator=generator)
+    person = template.deform(0.5 * torch.randn(1, len(template.identity), generator=generator))[0]
+    rebound = finer.rebind(means, binding, template, person)
+    assert torch.equal(finer.parent[rebound.binding.long()], binding.long())
+    fine = finer.vertices_of(person)
+    before = person[template.faces[binding.long()]].mean(1) + means
+    after = fine[finer.template.faces[rebound.binding.long()]].mean(1) + rebound.means
+    torch.testing.assert_close(after, before, atol=1e-7, rtol=0)
+    sides = person[template.faces[binding.long()]]
+    assert (rebound.means.norm(dim=1) < (sides - sides.roll(1, 1)).norm(dim=2).amax(1) + 1e-3).all()
+
+
+# Frames ---------------------------------------------------------------------------------------
+
+
+def test_no_triangle_of_a_template_is_so_thin_that_rounding_turns_it(template: HeadTemplate):
+    """Frames of a head whose vertices are rounded otherwise stay: no triangle's normal hangs on the last bits."""
+    noise = torch.randn(template.vertices.shape, generator=torch.Generator().manual_seed(0)) * 2**-24 * 0.2
+    frames = rig_frames((template.vertices + noise)[None], template.faces, template.vertices)[0]
+    angle = 2 * torch.rad2deg(frames[:, 1:4].norm(dim=1).clamp(max=1).asin())
+    assert angle.amax() < 2.0, "degrees"
+
+
+def test_a_triangle_that_collapses_keeps_a_finite_frame_all_the_way():
+    """Towards a line the normal stays, on the line the rotation is the rest's, beyond it the face has turned over."""
+    rest = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0.3, 1, 0]], dtype=torch.float64)
+    faces = torch.tensor([[0, 1, 2]])
+    heights = torch.tensor([1.0, 1e-2, 1e-4, 1e-5, 0.0, -1e-5, -1e-2], dtype=torch.float64)
+    moved = rest.repeat(len(heights), 1, 1)
+    moved[:, 2, 1] = heights
+    frames = rig_frames(moved, faces, rest)[:, 0]
+    assert frames.isfinite().all()
+    identity = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64)
+    torch.testing.assert_close(frames[:5, :4], identity.expand(5, 4))
+    torch.testing.assert_close(frames[:, 7], heights.abs().sqrt())
+    assert 2 * math.degrees(math.acos(min(1.0, float(frames[-1, 0].abs())))) > 179
+
+
+@pytest.mark.parametrize("sine", [1e-1, 1e-2, 1e-3])
+def test_gradients_near_a_collapse(sine: float):
+    """float64 gradcheck of slivers, in steps that stay on one side of the line."""
+    rest = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0.3, 1, 0], [0.5, -1, 0.2]], dtype=torch.float64)
+    faces = torch.tensor([[0, 1, 2], [1, 0, 3]])
+    vertices = rest.clone()
+    vertices[2, 1] = sine
+    vertices = vertices[None].requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda v: rig_frames(v, faces, rest), (vertices,), eps=1e-6 * sine, rtol=1e-3, atol=1e-4
+    )
