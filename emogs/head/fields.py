@@ -39,7 +39,7 @@ class Fields:
     def floats(self, name: str, *shape: int | None) -> Tensor:
         """Finite numbers of reasonable magnitude as float32."""
         array = self._shaped(name, shape, "fiu", "numbers")
-        with np.errstate(over="ignore"):
+        with np.errstate(all="ignore"):  # what does not fit is refused below
             array = array.astype(np.float32)
         if not np.abs(array).max(initial=0) <= _LARGEST:  # NaN compares as false
             self.fail(name, f"finite numbers up to {_LARGEST:g}", "others")

@@ -81,7 +81,7 @@ def _numbers(path: Path, lines: list[bytes], keyword: bytes, width: int) -> NDAr
 
 def _are_numbers(words: list[bytes], width: int) -> bool:
     try:
-        return len(words) == width and all(abs(float(word)) <= np.finfo(np.float32).max for word in words)
+        return len(words) == width and all(abs(float(word)) <= float(np.finfo(np.float32).max) for word in words)
     except ValueError:
         return False
 
