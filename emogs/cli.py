@@ -117,8 +117,8 @@ def head(command: Positional[Literal["show", "compare", "convert"]], /) -> None:
     run([command, "--help"])
 
 
-def emotion(command: Positional[Literal["list", "convert"]], /) -> None:
-    """Say emotions in other languages: action units, ARKit, valence-arousal; `emogs emotion convert --help` says how.
+def emotion(command: Positional[Literal["list", "convert", "show", "map"]], /) -> None:
+    """Say emotions in other languages, and draw them; `emogs emotion convert --help` lists a command's settings.
 
     Args:
         command: What to do.

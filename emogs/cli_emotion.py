@@ -1,4 +1,4 @@
-"""`emogs emotion list | convert`: emotions in every language on the command line."""
+"""`emogs emotion list | convert | show | map`: emotions in every language on the command line."""
 
 from __future__ import annotations
 
@@ -65,17 +65,14 @@ def convert(
         fps: Frames a second: of a file that counts frames, and of what is written.
         pulse: Makes a text an episode: seconds of onset, apex and offset.
     """
-    from .emotion import load_track, save_track
+    from .emotion import save_track
     from .emotion.converters import convert as translate
 
     for name, path in (("--out", out), ("--articulation", articulation)):
         if path is not None and path.suffix.lower() not in (".csv", ".json"):
             raise ValueError(f"{name} {path}: expected a name that ends in .csv or .json")
-    is_file = what.lower().endswith((".csv", ".json"))
-    if is_file and pulse is not None:
-        raise ValueError("--pulse: a file has its own times; it needs a text such as happy=0.7")
-    track: Track = load_track(what, source, fps) if is_file else _spoken(what, source, pulse)
-    if fps is not None and (is_file or pulse is not None):
+    track = _track(what, source, fps, pulse)
+    if fps is not None and len(track.times) > 1:
         track = track.resampled(fps)
     answer = translate(track, to)
     for step in answer.steps:
@@ -94,14 +91,81 @@ def convert(
         _note("articulation (jaw, gaze, blinks, speech) was split off; --articulation FILE keeps it")
 
 
+def show(
+    what: Annotated[Positional[str], tyro.conf.arg(metavar="WHAT")],
+    /,
+    source: str | None = None,
+    out: Path = Path("emotion.png"),
+    fps: float | None = None,
+    pulse: tuple[float, float, float] | None = None,
+    people: int = 1,
+    size: int = 256,
+) -> None:
+    """Draw an emotion on the built-in head: a text as one face, a file or an episode as a film strip.
+
+    Args:
+        what: A text or a file, as for `emogs emotion convert`.
+        source: The language of WHAT, where it is not plain.
+        out: The PNG to write.
+        fps: Frames a second of a file that counts frames.
+        pulse: Makes a text an episode: seconds of onset, apex and offset.
+        people: How many people feel it, at the same time.
+        size: Side of one picture in pixels.
+    """
+    _check_picture(out, size)
+    if not 1 <= people <= 8:
+        raise ValueError(f"--people: expected 1 to 8, got {people}")
+    track = _track(what, source, fps, pulse)
+    from .head import builtin_head
+    from .io.sheet import write_png
+    from .viewer.emotions import strip_sheet
+
+    write_png(out, strip_sheet(builtin_head(), track, size, people))
+    print(f"{out}: {what}")
+
+
+def show_map(out: Path = Path("map.png"), size: int = 150) -> None:
+    """Draw the faces of valence and arousal: what `emotion_from_affect` makes of a grid of points.
+
+    Args:
+        out: The PNG to write.
+        size: Side of one picture in pixels.
+    """
+    _check_picture(out, size)
+    from .head import builtin_head
+    from .io.sheet import write_png
+    from .viewer.emotions import affect_map
+
+    write_png(out, affect_map(builtin_head(), size))
+    print(f"{out}: valence to the right, arousal upwards")
+
+
 def main(arguments: Sequence[str]) -> None:
     """Runs the subcommand that the arguments name."""
     tyro.extras.subcommand_cli_from_dict(
-        {"list": show_list, "convert": convert},
+        {"list": show_list, "convert": convert, "show": show, "map": show_map},
         prog="emogs emotion",
         description="Emotions in every language that people annotate, track or direct them in.",
         args=list(arguments),
     )
+
+
+def _track(what: str, source: str | None, fps: float | None, pulse: tuple[float, float, float] | None) -> Track:
+    """A file, or a text as one instant or an episode."""
+    from .emotion import load_track
+
+    if not what.lower().endswith((".csv", ".json")):
+        return _spoken(what, source, pulse)
+    if pulse is not None:
+        raise ValueError("--pulse: a file has its own times; it needs a text such as happy=0.7")
+    return load_track(what, source, fps)
+
+
+def _check_picture(out: Path, size: int) -> None:
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"--out {out}: expected a name that ends in .png")
+    if not 32 <= size <= 1024:
+        raise ValueError(f"--size: expected 32 to 1024, got {size}")
 
 
 def _spoken(text: str, source: str | None, episode: tuple[float, float, float] | None) -> Track:

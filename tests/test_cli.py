@@ -208,3 +208,13 @@ def test_emotion_convert_files(tmp_path, capsys):
     assert "0.500 s happy=1" in " ".join(said.out.split())
     assert (tmp_path / "spoken.csv").read_text().startswith("time,browDownLeft")
     assert "emotion -> arkit loses" in said.err
+
+
+def test_emotion_pictures(tmp_path):
+    one, strip, whole = (tmp_path / name for name in ("one.png", "strip.png", "map.png"))
+    cli.main(["emotion", "show", "brow: sad; mouth: happy", "--size", "32", "--out", str(one)])
+    cli.main(
+        ["emotion", "show", "happy", "--pulse", "1", "1", "1", "--people", "2", "--size", "32", "--out", str(strip)]
+    )
+    cli.main(["emotion", "map", "--size", "32", "--out", str(whole)])
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (one, strip, whole))

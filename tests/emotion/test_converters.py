@@ -77,3 +77,12 @@ def test_the_lines_of_the_page_run(tmp_path, monkeypatch):
     example = re.search(r"```json\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[1]
     (tmp_path / "example.json").write_text(example)
     assert load_track(tmp_path / "example.json").times.tolist() == [0, 0.5, 2]
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", PAGE.read_text(encoding="utf-8")))
+def test_links_lead_somewhere(target):
+    assert (PAGE.parent / target).exists()
+
+
+def test_the_performance_of_the_picture():
+    assert load_track(PAGE.parents[1] / "examples" / "performance.json").trajectory().duration == 3.2
