@@ -10,6 +10,9 @@ namespace EMOGS_ISA {
 
 // Rows up to this many channels are kept beside a streamed residual_out, on the stack.
 constexpr int64_t kKeptChannels = 4096;
+// From this many channels on, the last pass over a row asks for the next one: reading from memory and writing to it
+// would otherwise take turns, row by row. Shorter rows the processor fetches in time by itself.
+constexpr int64_t kFetchedChannels = 2048;
 // Channels whose gradients one worker finishes at a time.
 constexpr int64_t kFinishChannels = 64;
 
@@ -22,6 +25,12 @@ EMOGS_HD bool is_streamed(const EmotionNorm<T>& p, const Storage* to) {
 template <class T>
 EMOGS_HD bool is_narrow(const EmotionNorm<T>& p) {
   return !kIsDouble<typename EmotionNorm<T>::Vector> && p.channels <= kNarrowChannels && p.channels > 0;
+}
+
+/// Asks for what the next row has at the place of `at`, beyond the last row for nothing.
+template <class Storage>
+EMOGS_HD void fetch_next(const Storage* at, int64_t channels) {
+  if (channels >= kFetchedChannels) __builtin_prefetch(at + channels, 0, 2);
 }
 
 /// The tokens that one worker takes, one after the other, with their sample and region.
@@ -97,6 +106,7 @@ EMOGS_HD void normalize_row(const EmotionNormForward<T>& p, const Storage* h, co
   const NormStatistics<Vector> row = row_statistics(h, p.channels, p.rms, Vector(p.eps));
   for_each_register<Vector>(p.channels, [&](int64_t c, auto lanes) {
     const Lanes<Vector> n = norm_normalize(load(h + c, lanes), row);
+    if (!p.residual) fetch_next(h + c, p.channels);
     put(norm_modulate(n, load(folded.factor + c, lanes), load(folded.offset + c, lanes)), y + c, lanes, streamed);
   });
 }
@@ -185,6 +195,7 @@ EMOGS_HD void backward_token(const EmotionNormBackward<T>& p, const Folded<T>& f
     add(g, n, sum + plane + c);
     if (p.grad_residual_out) grad = grad + load(p.grad_residual_out + at + c, lanes);
     if (p.gate) add(grad, load(p.x + at + c, lanes), sum + 2 * plane + c);
+    fetch_next(h + c, channels), fetch_next(grad_y + c, channels);
     put(grad, p.grad_hidden + at + c, lanes, streamed.hidden);
     if (!p.grad_x) return;
     put(p.gate ? load(folded.branch + c, lanes) * grad : grad, p.grad_x + at + c, lanes, streamed.x);
