@@ -145,12 +145,12 @@ class EmotionNorm(nn.Module):
 
         Args:
             x: [B, ..., *normalized_shape].
-            emotion: [B, E], or [B, R, E] for a code of its own in each region.
-            style: [B, style_dim] of the identity; None leaves the code's effect as it is.
+            emotion: [B, E], or [B, R, E] for a code of its own in each region. [E], [1, E] or [1, R, E] is one for all.
+            style: [B, style_dim] of the identity, or [1, style_dim]; None leaves the code's effect as it is.
             residual: like x: `residual + (1 + gate) * x` is normalized, and returned too.
             gate: [B, C] or [B, R, C] of the caller's, where the module is not `gated` itself.
-            region: [B, T] or [T] int32, T the product of x's middle sizes: which region a token belongs to. Needed
-                where there are regions, by the module or by the code.
+            region: [B, T] or [T] int32 or int64, T the product of x's middle sizes: which region a token belongs to.
+                Needed where there are regions, by the module or by the code.
         Returns:
             y like x, or (y, residual_out).
         Raises:
@@ -162,10 +162,11 @@ class EmotionNorm(nn.Module):
             if residual.shape != x.shape:
                 raise ValueError(f"EmotionNorm: residual must be {list(x.shape)} like x, got {list(residual.shape)}")
         modulation = self.modulation(emotion, style)
-        if len(emotion) != len(x):
-            raise ValueError(
-                f"EmotionNorm: emotion must be one code a sample, [B={len(x)}, ...], got {list(emotion.shape)}"
-            )
+        if len(modulation) not in (1, len(x)):
+            given = (("emotion", emotion), ("style", style))
+            name, shape = next((n, list(t.shape)) for n, t in given if t is not None and len(t) == len(modulation))
+            raise ValueError(f"EmotionNorm: {name} must be one row a sample, [B={len(x)}, ...], or one, got {shape}")
+        modulation = modulation.expand(len(x), *modulation.shape[1:])
         if self.gated and gate is not None:
             raise ValueError("EmotionNorm: gate must be None in a gated module, got a tensor")
         tokens = (x.shape[0], math.prod(x.shape[1 : x.ndim - len(self.normalized_shape)]), self.channels)
@@ -184,14 +185,15 @@ class EmotionNorm(nn.Module):
         return out[0].reshape(x.shape), out[1].reshape(x.shape)
 
     def modulation(self, emotion: Tensor, style: Tensor | None = None) -> Tensor:
-        """Scale, shift and, if gated, gate [B, 2 or 3, C] of a code; [B, R, 2 or 3, C] with regions."""
+        """Scale, shift and, if gated, gate [B, 2 or 3, C] of a code; [B, R, 2 or 3, C] with regions; B is 1 for [E]."""
         if not isinstance(emotion, Tensor):
             raise TypeError(f"EmotionNorm: emotion must be a tensor, got {type(emotion).__name__}")
         rows = "R" if self.regions is None else self.regions
         several = emotion.ndim == 3 and self.regions in (None, emotion.shape[1])
-        if (emotion.ndim != 2 and not several) or emotion.shape[-1] != self.emotion_dim:
-            expected = f"[B, {self.emotion_dim}] or [B, {rows}, {self.emotion_dim}]"
+        if (emotion.ndim not in (1, 2) and not several) or emotion.shape[-1] != self.emotion_dim:
+            expected = f"[{self.emotion_dim}], [B, {self.emotion_dim}] or [B, {rows}, {self.emotion_dim}]"
             raise ValueError(f"EmotionNorm: emotion must be {expected}, got {list(emotion.shape)}")
+        emotion = emotion[None] if emotion.ndim == 1 else emotion
         code = emotion.to(self.projection.weight.dtype)
         if self.hidden is not None:
             code = functional.silu(self.hidden(code))
@@ -201,12 +203,22 @@ class EmotionNorm(nn.Module):
         else:
             change = self.projection(code)
         if style is not None:
-            if self.style is None:
-                raise ValueError("EmotionNorm: style must be None in a module without style_dim, got a tensor")
-            strength = 1 + self.style(style)
+            strength = 1 + self._check_style(style, len(emotion))(style)
             change = change * (strength if change.ndim == 2 else strength[:, None])
         regions = (self.regions,) if self.regions else ()
         return change.unflatten(-1, (*regions, 3 if self.gated else 2, self.channels))
+
+    def _check_style(self, style: object, batch: int) -> nn.Linear:
+        """The style's layer."""
+        if self.style is None:
+            raise ValueError("EmotionNorm: style must be None in a module without style_dim, got a tensor")
+        if not isinstance(style, Tensor):
+            raise TypeError(f"EmotionNorm: style must be a tensor, got {type(style).__name__}")
+        fits = style.ndim == 2 and style.shape[1] == self.style.in_features
+        if not fits or (len(style) != batch and 1 not in (len(style), batch)):
+            expected = f"[B, {self.style.in_features}] with B of emotion's {batch} or 1"
+            raise ValueError(f"EmotionNorm: style must be {expected}, got {list(style.shape)}")
+        return self.style
 
     def _check_tokens(self, name: str, value: object) -> None:
         if not isinstance(value, Tensor):
