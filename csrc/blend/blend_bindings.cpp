@@ -32,6 +32,6 @@ static const Operation forward = operation<BlendForward>(
 
 static const Operation backward = operation<BlendBackward>(
     "blend_tiles_backward", on_cpu<float, double>([](const auto& p) { return blend_tiles_backward_cpu(p); }),
-    on_cuda<>([](const auto&) {}));
+    on_cuda<float>([](const auto& p) { blend_tiles_backward_cuda(p); }));
 
 }  // namespace emogs

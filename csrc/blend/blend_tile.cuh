@@ -188,16 +188,17 @@ __device__ void stage_null(StagedBucket<kChannels>& bucket) {
   if constexpr (kChannels == 0) null.body.z = from_bits(0.0f, uint32_t(-1));
 }
 
-/// The warp's list of the pairs that can touch its region, among the first `count`, padded with null to a multiple of
-/// kGroup. Returns its length without the padding.
+/// The warp's list of the pairs that can touch its region, of words [first, end) of 32 pairs and among the bucket's
+/// first `count` pairs, padded with null to a multiple of kGroup. Returns its length without the padding.
 template <int kChannels>
-__device__ int list_touching(StagedBucket<kChannels>& bucket, int count) {
+__device__ int list_touching(StagedBucket<kChannels>& bucket, int count, int first = 0,
+                             int end = kBucket / kWarpLanes) {
   const int region = threadIdx.x / kWarpLanes, lane = threadIdx.x % kWarpLanes;
   int listed = 0;
 #pragma unroll
-  for (int word = 0; word < kBucket / kWarpLanes; ++word) {
+  for (int word = first; word < end; ++word) {
     const int slot = word * kWarpLanes + lane;
-    const unsigned left = unsigned(minimum(maximum(count - word * kWarpLanes, 0), kWarpLanes));
+    const int left = minimum(maximum(count - word * kWarpLanes, 0), kWarpLanes);
     const uint32_t kept = left == 0 ? 0 : bucket.touching[region][word] & (kAllLanes >> (kWarpLanes - left));
     if (kept >> lane & 1)
       bucket.list[region][listed + __popc(kept & ((1u << lane) - 1))] =

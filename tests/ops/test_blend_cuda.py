@@ -7,10 +7,11 @@ equal to the bit. A GPU's own exponential is off by 2^-22.
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 
 import pytest
 import torch
-from emulation import DEVICES, on_cpu
+from emulation import DEVICES, emulated, on_cpu
 from raster_scenes import random_scene
 
 from emogs import RasterSettings
@@ -18,6 +19,7 @@ from emogs.ops import Splats, Tiles, blend, intersect_tiles, project_gaussians
 
 SIZE = (37, 21)  # three by two tiles, neither side a multiple of eight
 EX2_ERROR = 2.0**-21  # of alpha: of the GPU's exponential and of its argument
+ROUNDING = 2.0**-24
 
 pytestmark = pytest.mark.parametrize("device", DEVICES[1:], indirect=True)
 
@@ -34,6 +36,21 @@ class Call:
 
     def forward(self, device, save=True, dtype=torch.float32):
         return blend.blend_native(*self.inputs(device, dtype), save)
+
+    def gradients(self, device, grads, dtype=torch.float32, probe=True, places=(None, None)):
+        """Of records, colours, background and probe, for gradients of colours, alphas and depths or None."""
+        zeros = torch.zeros(*self.splats.records.shape[:-1], 4) if probe else None
+        inputs = list(self.inputs(device, dtype, zeros))
+        inputs[5:7] = places
+        grads = [None if g is None else g.to(device, dtype) for g in grads]
+        return blend._backward(*inputs, *blend.blend_native(*inputs, True)[3:], *grads)
+
+    def image_gradients(self, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        shape = (*self.splats.records.shape[:-2], *self.size[::-1])
+        sizes = (self.splats.colors.shape[-1], 1, 1) if self.settings.depth_mode else (self.splats.colors.shape[-1], 1)
+        grads = [torch.randn(*shape, size, generator=generator) for size in sizes]
+        return grads + [None] * (3 - len(grads))
 
     def inputs(self, device, dtype=torch.float32, probe=None):
         def to(tensor):
@@ -72,6 +89,88 @@ def assert_same_images(call: Call, device: torch.device) -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 31, 32, 33, 64, 100])
 def test_images(channels, depth, device):
     assert_same_images(scene_call(channels=channels, settings=RasterSettings(depth=depth), seed=channels), device)
+
+
+def assert_near_gradients(call: Call, device: torch.device, grads=None, probe=True) -> None:
+    """In the Euclidean norm, records and probes column by column: at most a few times the CPU's error against float64,
+    plus rounding. What lies behind a bucket is a difference of running sums, which every pair of the list has rounded.
+    """
+    grads = grads or call.image_gradients()
+    ours = call.gradients(device, grads, probe=probe)
+    with on_cpu():
+        theirs = call.gradients("cpu", grads, probe=probe)
+        exact = call.gradients("cpu", grads, torch.float64, probe=probe)
+    longest = float(call.tiles.counts.max())
+    extra = (16 + longest / 16) * ROUNDING + (device.type == "cuda") * longest**0.5 * EX2_ERROR
+    for i, (a, b, truth) in enumerate(zip(ours, theirs, exact, strict=True)):
+        assert a.shape == truth.shape and a.isfinite().all()
+        if truth.numel() == 0:
+            continue
+        scale = truth.flatten(0, -2).norm(dim=0)
+        if i in (1, 2):  # channels are alike, and a small one may be what is left of large terms
+            scale = scale.max()
+        error, yardstick = ((t.cpu() - truth).flatten(0, -2).norm(dim=0) for t in (a, b))
+        assert (error <= 4 * yardstick + extra * scale).all(), (error / scale, yardstick / scale)
+
+
+@pytest.mark.parametrize("depth", ["none", "accumulated", "median"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 32, 33, 64, 100])
+def test_gradients(channels, depth, device):
+    call = scene_call(channels=channels, settings=RasterSettings(depth=depth), seed=channels)
+    assert_near_gradients(call, device)
+
+
+@pytest.mark.parametrize("channels", [3, 20])
+def test_gradients_of_some_outputs(channels, device):
+    call = scene_call(120, channels=channels, settings=RasterSettings(depth="accumulated"), background=False)
+    grads = call.image_gradients()
+    for kept in range(3):
+        some = [g if i == kept else None for i, g in enumerate(grads)]
+        assert_near_gradients(call, device, some, probe=False)
+
+
+@pytest.mark.parametrize("channels", [3, 20])
+def test_gradients_of_many_lengths(channels, device):
+    """Lists that end within a group, a strip, a bucket or behind it; ended early by opaque splats, or never."""
+    for count in (1, 9, 128, 129, 700):
+        options = {"scale": 0.4, "channels": channels, "cameras": 1, "size": (16, 16)}
+        assert_near_gradients(scene_call(count, **options), device)
+        endless = RasterSettings(transmittance_stop=0.0, depth="accumulated")
+        assert_near_gradients(scene_call(count, settings=endless, **options), device)
+
+
+def test_gradients_of_nothing(device):
+    mask = torch.zeros(2, 2, 3, dtype=torch.bool)
+    for call in (scene_call(mask=mask), scene_call(0)):
+        records, colors, background, probe = call.gradients(device, call.image_gradients())
+        assert (records == 0).all() and (colors == 0).all() and (probe == 0).all()
+        expected = call.image_gradients()[0].sum((1, 2)).to(device)
+        torch.testing.assert_close(background, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [3, 20])
+def test_the_same_bits_in_every_run_and_order(channels, device):
+    call = scene_call(channels=channels)
+    grads = call.image_gradients()
+    first = call.gradients(device, grads)
+    orders = [emulated("random:7"), emulated("forward")] if device.type == "cpu" else [nullcontext()] * 2
+    for order in orders:
+        with order:
+            for a, b in zip(first, call.gradients(device, grads), strict=True):
+                assert torch.equal(a, b)
+
+
+def test_places_of_the_lists_and_found_ones_agree(device):
+    """`intersect_tiles` gives places and rows; for lists made elsewhere they are found by sorting."""
+    call = scene_call(channels=3)
+    splats = Splats(*(t.to(device) for t in dataclasses.astuple(call.splats)))
+    records = splats.records.clone().requires_grad_()
+    tiles = intersect_tiles(dataclasses.replace(splats, records=records), *SIZE)
+    assert torch.equal(tiles.ids.cpu(), call.tiles.ids)
+    grads = call.image_gradients()
+    given = call.gradients(device, grads, places=(tiles.places, tiles.rows))
+    for a, b in zip(given, call.gradients(device, grads), strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("channels", [3, 20])
@@ -123,8 +222,13 @@ def test_hostile_lists_stay_in_bounds(channels, device):
     for change in (lambda t: t + 1000, lambda t: -1 - t, lambda t: torch.full_like(t, 2**31 - 1)):
         hostile = dataclasses.replace(call, tiles=dataclasses.replace(call.tiles, ids=change(call.tiles.ids)))
         colors, alphas, *_ = hostile.forward(device)
+        assert all((grad == 0).all() for grad in hostile.gradients(device, call.image_gradients())[:2])
         assert torch.equal(colors, call.background.to(device)[:, None, None].expand_as(colors)) and (alphas == 0).all()
     for change in (lambda t: t + 10**12, lambda t: -t, lambda t: t * 3, lambda t: t.flip(0)):
         offsets = change(call.tiles.offsets)
         hostile = dataclasses.replace(call, tiles=dataclasses.replace(call.tiles, offsets=offsets))
         assert hostile.forward(device)[1].isfinite().all()
+        hostile.gradients(device, call.image_gradients())
+    places = torch.full_like(call.tiles.ids, 2**31 - 1), torch.tensor([[-5, 2**31 - 1]], dtype=torch.int32)
+    rows = places[1].expand(2 * 60, -1).contiguous()
+    call.gradients(device, call.image_gradients(), places=(places[0].to(device), rows.to(device)))
