@@ -118,7 +118,35 @@ EMOGS_HD void store_float(float value, Half* to) {
 #endif
 }
 EMOGS_HD void store_float(float value, BFloat16* to) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(to->bits) : "f"(value));
+#else
   to->bits = uint16_t(bfloat16_from_float<uint32_t>(value));
+#endif
+}
+
+/// Two numbers in one word, the first in its lower half.
+EMOGS_HD uint32_t pack(float first, float second, Half*) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  uint32_t word;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+  return word;
+#else
+  Half halves[2];
+  store_float(first, halves), store_float(second, halves + 1);
+  return halves[0].bits | uint32_t(halves[1].bits) << 16;
+#endif
+}
+EMOGS_HD uint32_t pack(float first, float second, BFloat16*) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  uint32_t word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+  return word;
+#else
+  BFloat16 halves[2];
+  store_float(first, halves), store_float(second, halves + 1);
+  return halves[0].bits | uint32_t(halves[1].bits) << 16;
+#endif
 }
 
 }  // namespace emogs
