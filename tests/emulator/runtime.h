@@ -42,6 +42,13 @@ cudaError_t cudaMemsetAsync(void* address, int value, size_t bytes, cudaStream_t
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 
+/// One block: persistent kernels then have as many rounds to do as may be.
+template <class... Parameters>
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void (*)(Parameters...), int, size_t) {
+  *blocks = 1;
+  return cudaSuccess;
+}
+
 namespace emulator {
 
 /// Notes the error as the last one; `message` is what cudaGetErrorString then says of it.
