@@ -3,7 +3,7 @@
 // channels i, i + size, ... It reads only those elements of a result that it has written itself.
 #pragma once
 
-#include "norm/norm_group.cuh"
+#include "norm/norm_items.cuh"
 
 namespace emogs {
 namespace {
