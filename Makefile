@@ -8,7 +8,7 @@ BUILD_REQUIREMENTS := 'setuptools>=77' 'pybind11>=3.0' 'cmake>=3.26' ninja  # as
 PIP := .venv/bin/python -m pip
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test check cuda-gate format build emulator emulator-only clean
+.PHONY: demo test check cuda-gate format build emulator emulator-only sanitize clean
 
 demo: build
 	python -m emogs avatar "$(PHOTO)" --emotion $(EMOTION) --out $(OUT)
@@ -45,6 +45,10 @@ emulator-only:
 	cmake -G Ninja -S . -B build/emulate -DEMOGS_CUDA=emulate -DCMAKE_MAKE_PROGRAM=$$(which ninja) \
 	  -DPython_EXECUTABLE=$$(which python) -Dpybind11_DIR=$$(python -m pybind11 --cmakedir) --log-level=WARNING
 	cmake --build build/emulate -- --quiet
+
+# The emulated kernels under ThreadSanitizer, AddressSanitizer and UBSan: minutes, and a verdict.
+sanitize: build emulator
+	python tests/emulator/sanitize.py
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x .venv/bin/python || python3 -m venv .venv
