@@ -7,21 +7,21 @@ import torch
 from emulation import emulated, emulated_module, on_cpu
 
 import emogs
-from emogs.ops import native, norm
+from emogs.ops import native, renorm
 
 X, ZERO = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(2, 8)
 
 
 def test_emulated_kernels_take_the_place_of_the_cpus_and_give_it_back():
-    assert norm._C is native._C
+    assert renorm._C is native._C
     with emulated():
-        assert norm._C is emulated_module()
+        assert renorm._C is emulated_module()
         y = emogs.emotion_norm(X, ZERO, ZERO)
         with on_cpu():
-            assert norm._C is native._C and norm.launch(X)["device"] == -1
+            assert renorm._C is native._C and renorm.launch(X)["device"] == -1
             torch.testing.assert_close(emogs.emotion_norm(X, ZERO, ZERO), y)
-        assert norm._C is emulated_module() and norm.launch(X)["device"] == 0
-    assert norm._C is native._C and norm.launch(X)["device"] == -1
+        assert renorm._C is emulated_module() and renorm.launch(X)["device"] == 0
+    assert renorm._C is native._C and renorm.launch(X)["device"] == -1
 
 
 def test_the_emulated_module_has_cuda_kernels_only():
