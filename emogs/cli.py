@@ -1,4 +1,4 @@
-"""The command line: `emogs avatar | view | head | emotion | train | info`, also as `python -m emogs`.
+"""The command line: `emogs avatar | view | head | emotion | train | bench | info`, also as `python -m emogs`.
 
 Each command imports what it needs when it runs. What a user can get wrong - a file, a
 name, a number, a missing extra - ends in one line and exit code 2, never in a traceback.
@@ -128,6 +128,10 @@ def emotion(command: Positional[Literal["list", "convert", "show", "map"]], /) -
     run([command, "--help"])
 
 
+def bench() -> None:
+    """Time every operation, in a checkout; `emogs bench --help` lists how."""
+
+
 def info() -> None:
     """Print version, backends, instruction sets, threads and GPU."""
     from .info import main as print_info
@@ -150,6 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 from .cli_emotion import main as run_emotion
 
                 run_emotion(rest)
+            case ["bench", *rest]:
+                from .cli_bench import main as run_bench
+
+                run_bench(rest)
             case _:
                 commands: dict[str, Callable[..., Any]] = {
                     "avatar": avatar,
@@ -157,6 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     "head": head,
                     "emotion": emotion,
                     "train": train,
+                    "bench": bench,
                     "info": info,
                 }
                 tyro.extras.subcommand_cli_from_dict(commands, prog="emogs", description=_DESCRIPTION, args=arguments)

@@ -1,0 +1,86 @@
+"""The speed gate: `emogs bench run`, or `python benchmarks/speed.py run` in a checkout.
+
+    run    times every public operation and stores the samples with the machine they were taken on
+
+See docs/speed.md for what a time proves and what it does not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional
+
+HERE = Path(__file__).resolve().parent
+WARM = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296"}  # no page faults of fresh results
+BAD_INPUT = 2
+
+console = Console(highlight=False, width=120)
+
+
+def run(
+    *only: Positional[str],
+    out: Path = HERE / "results" / "speed.json",
+    threads: int = 2,
+    rounds: int = 15,
+    quick: bool = False,
+) -> int:
+    """Time every public operation, forward and backward, on every backend present.
+
+    Args:
+        only: Only benchmarks whose name contains one of these.
+        out: Where pytest-benchmark stores all samples, with the machine's fingerprint.
+        threads: Of the CPU operations.
+        rounds: How often each is timed.
+        quick: Toy sizes: shows that everything runs, the times mean nothing.
+    """
+    import pytest
+    from speed_cases import FULL, QUICK, all_cases, matching
+
+    try:
+        matching(all_cases(QUICK if quick else FULL), only)
+    except ValueError as error:
+        console.print(f"emogs bench: {error}", style="red", markup=False)
+        return BAD_INPUT
+    out.parent.mkdir(parents=True, exist_ok=True)
+    arguments = [f"--benchmark-json={out}", f"--speed-threads={threads}", f"--speed-rounds={rounds}"]
+    arguments += ["--speed-quick"] if quick else []
+    arguments += [f"--speed-only={part}" for part in only]
+    arguments += ["-q", "-p", "no:cacheprovider", "--benchmark-disable-gc", "--benchmark-quiet"]
+    code = pytest.main([str(HERE / "speed"), *arguments, f"--rootdir={HERE}", "--override-ini=addopts="])
+    if code == 0:
+        print_run(json.loads(out.read_text()), quick)
+    return int(code)
+
+
+def print_run(stored: dict[str, Any], quick: bool) -> None:
+    """Where it ran, and a line a benchmark."""
+    console.print(", ".join(f"{name} {value}" for name, value in stored["machine_info"]["emogs"].items()))
+    table = Table("benchmark", "median ms", "best ms", "GB/s", "of a copy", "Mpairs/s")
+    for entry in stored["benchmarks"]:
+        extra, stats = entry["extra_info"], entry["stats"]
+        pairs = f"{1e-6 * extra['pairs_per_second']:.1f}" if "pairs" in extra else ""
+        times = (f"{1e3 * stats['median']:.3f}", f"{1e3 * stats['min']:.3f}")
+        name = entry["name"].removeprefix("test_speed[").removesuffix("]")
+        table.add_row(name, *times, f"{extra['gigabytes_per_second']:.1f}", f"{extra['of_copy']:.2f}", pairs)
+    console.print(table)
+    if quick:
+        console.print("--quick only shows that everything runs: these figures mean nothing.")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command that the arguments name; the process ends with its verdict."""
+    if any(os.environ.get(name) != value for name, value in WARM.items()):
+        os.execve(sys.executable, [sys.executable, __file__, *sys.argv[1:]], os.environ | WARM)
+    sys.exit(tyro.extras.subcommand_cli_from_dict({"run": run}, prog="emogs bench", args=arguments))
+
+
+if __name__ == "__main__":
+    main()

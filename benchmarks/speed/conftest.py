@@ -1,0 +1,35 @@
+"""Options of the microbenchmarks (`emogs bench run` sets them) and the machine that they are stored with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import speed_cases
+import speed_machine
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--speed-quick", action="store_true", help="toy sizes, whose times mean nothing")
+    parser.addoption("--speed-threads", type=int, default=2)
+    parser.addoption("--speed-rounds", type=int, default=15)
+    parser.addoption("--speed-only", action="append", default=[], help="part of a name; may be repeated")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    torch.set_num_threads(config.getoption("--speed-threads"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    cases = speed_cases.all_cases(speed_cases.QUICK if metafunc.config.getoption("--speed-quick") else speed_cases.FULL)
+    names = speed_cases.matching(cases, metafunc.config.getoption("--speed-only"))
+    metafunc.parametrize("make", [cases[name] for name in names], ids=names)
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, object]) -> None:
+    machine_info["emogs"] = speed_machine.fingerprint()

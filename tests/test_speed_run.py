@@ -1,0 +1,88 @@
+"""`emogs bench run`: every case runs, is stored with its machine, and names what was asked for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import emogs
+from emogs import cli_bench
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import speed_cases
+import speed_machine
+
+CPU = torch.device("cpu")
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "emogs", "bench", *arguments], capture_output=True, text=True)
+
+
+def test_run_stores_every_case_with_its_machine(tmp_path):
+    out = tmp_path / "speed.json"
+    result = bench("run", "emotion_", "tiles", "--quick", "--rounds", "2", "--threads", "1", "--out", str(out))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "these figures mean nothing" in result.stdout
+    stored = json.loads(out.read_text())
+    names = {entry["name"].removeprefix("test_speed[").removesuffix("]") for entry in stored["benchmarks"]}
+    assert names == set(speed_cases.matching(speed_cases.all_cases(speed_cases.QUICK), ["emotion_", "tiles"]))
+    machine = stored["machine_info"]["emogs"]
+    assert machine["threads"] == "1" and machine["torch"] == torch.__version__ and "GCC" in machine["compiler"]
+    for entry in stored["benchmarks"]:
+        extra = entry["extra_info"]
+        assert extra["gigabytes_per_second"] == pytest.approx(1e-9 * extra["bytes"] / entry["stats"]["min"])
+        assert extra["of_copy"] == pytest.approx(extra["gigabytes_per_second"] / extra["copy_gigabytes_per_second"])
+        assert ("pairs" in extra) == ("_tiles/" in entry["name"])
+        assert len(entry["stats"]["data"]) == 2
+
+
+def test_a_name_that_no_case_has_is_refused(tmp_path):
+    result = bench("run", "no_such_operation", "--quick", "--out", str(tmp_path / "speed.json"))
+    assert result.returncode == 2
+    assert "no benchmark's name contains 'no_such_operation'" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("name", speed_cases.all_cases(speed_cases.QUICK))
+def test_every_case_runs(name):
+    work = speed_cases.all_cases(speed_cases.QUICK)[name]()
+    work.call()
+    work.call()
+    assert work.bytes > 0
+
+
+def test_cases_cover_every_public_operation():
+    covered = {name.split("/")[0] for name in speed_cases.all_cases(speed_cases.FULL)}
+    public = {name for name in emogs.ops.__all__ if name[0].islower()} | {"rasterize"}
+    assert public == covered
+    forward = {name for name in speed_cases.all_cases(speed_cases.FULL) if "/forward/" in name}
+    backward = {name.replace("/backward/", "/forward/") for name in speed_cases.all_cases(speed_cases.FULL)} & forward
+    assert backward == forward
+    for name in forward - {n for n in forward if n.startswith("intersect_tiles")}:
+        assert name.replace("/forward/", "/backward/") in speed_cases.all_cases(speed_cases.FULL)
+
+
+def test_bytes_are_those_of_the_tensors():
+    forward = speed_cases.norm(10, 4, "float32", "forward", CPU)
+    assert forward.bytes == 4 * (40 + 4 * 4 + 40)
+    backward = speed_cases.norm(10, 4, "float32", "backward", CPU)
+    assert backward.bytes == 4 * (40 + 2 * (40 + 4 * 4))
+
+
+def test_fingerprint_differences_are_named():
+    here = speed_machine.fingerprint()
+    assert speed_machine.differences(here, dict(here)) == []
+    assert speed_machine.differences(here, here | {"torch": "9.9"}) == [f"torch: {torch.__version__} / 9.9"]
+    assert speed_machine.differences(here, here | {"new": "1"}) == ["new: not recorded / 1"]
+
+
+def test_says_that_it_needs_a_checkout(monkeypatch, tmp_path):
+    monkeypatch.setattr(cli_bench, "TOOL", tmp_path / "speed.py")
+    with pytest.raises(ValueError, match="emogs bench needs emogs installed from a checkout"):
+        cli_bench.main(["run"])
