@@ -22,7 +22,7 @@ struct MaybeHalf {
   const T* full;
   const Half* half;
 
-  explicit operator bool() const { return full || half; }
+  EMOGS_HD_MEMBER explicit operator bool() const { return full || half; }
 };
 
 /// What numbers stored as T are computed in.

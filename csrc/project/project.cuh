@@ -39,11 +39,11 @@ struct Work {
   int elements;
 };
 
-template <int kTile>
-__device__ __forceinline__ Work work_of(const ProjectForward<float>& p, int64_t tile, int64_t chunk) {
-  const int64_t begin = tile * kTile, first = chunk * kChunk<kTile>;
-  return {begin, int(minimum(p.count - begin, int64_t(kTile))), first,
-          int(minimum(p.batch - first, int64_t(kChunk<kTile>)))};
+__device__ __forceinline__ Work work_of(const ProjectForward<float>& p, int64_t tile, int tile_size, int64_t chunk,
+                                        int chunk_size) {
+  const int64_t begin = tile * tile_size, first = chunk * chunk_size;
+  return {begin, int(minimum(p.count - begin, int64_t(tile_size))), first,
+          int(minimum(p.batch - first, int64_t(chunk_size)))};
 }
 
 /// Shared memory: what a chunk's elements use.
@@ -114,21 +114,38 @@ __device__ __forceinline__ void store_values(const float (&values)[kVector], flo
     *to = values[0];
 }
 
+/// A warp's records of eight scalars, each in two halves, to the first `count` of 32. Lanes trade halves with their
+/// neighbour, so that each store of the warp fills whole 32-byte sectors.
+__device__ __forceinline__ void store_eights(const float (&low)[4], const float (&high)[4], float* to, int count) {
+  const int lane = threadIdx.x % kWarp;
+  const bool odd = lane % 2;
+  float first[4], second[4];
+#pragma unroll
+  for (int j = 0; j < 4; j++) {
+    const float received = __shfl_xor_sync(0xffffffffu, odd ? low[j] : high[j], 1);
+    first[j] = odd ? received : low[j], second[j] = odd ? high[j] : received;
+  }
+  const int even = lane & ~1, half = odd ? 4 : 0;
+  if (even < count) store_values(first, to + 8 * even + half);
+  if (even + 1 < count) store_values(second, to + 8 * (even + 1) + half);
+}
+
+inline bool is_aligned(const void* pointer, uintptr_t bytes) {
+  return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
+}
+
 /// Whether rows of the tensors begin where four scalars may be loaded at once.
 inline bool loads_four(const ProjectForward<float>& p) {
-  const auto aligned = [](const void* pointer, uintptr_t bytes) {
-    return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
-  };
-  bool all = p.count % 4 == 0 && aligned(p.colors, 16);
+  bool all = p.count % 4 == 0 && is_aligned(p.colors, 16);
   for (const MaybeHalf<float>& field :
        {p.basis_means, p.basis_rotations, p.basis_log_scales, p.basis_logit_opacities, p.basis_colors})
-    all = all && aligned(field.full, 16) && aligned(field.half, 8);
+    all = all && is_aligned(field.full, 16) && is_aligned(field.half, 8);
   return all;
 }
 
 /// Records of four scalars are always loaded at once: the caller must have aligned them.
 inline void require_aligned(const void* pointer, const char* name) {
-  if (reinterpret_cast<uintptr_t>(pointer) % 16 != 0)
+  if (!is_aligned(pointer, 16))
     throw std::runtime_error(std::string("project_gaussians: ") + name + " must be aligned to 16 bytes");
 }
 
@@ -176,24 +193,27 @@ __device__ __forceinline__ BasisField field_at(const ProjectForward<float>& p, i
   return {p.basis_colors, kColorColumn, 3};
 }
 
-/// Sums of the deltas of a chunk, [element][columns * kTile]: each field as it lies in memory. `first` is the first of
-/// the components whose weights are in `chunk`.
+/// Sums of the deltas of a chunk, [element][row]: each field of the first `columns` as it lies in memory. `first` is
+/// the first of the components whose weights are in `chunk`.
 template <int kTile, int kVector>
 __device__ __forceinline__ void add_deltas(const ProjectForward<float>& p, const Work& work, const Chunk<kTile>& chunk,
-                                           int64_t first, int columns, float* deltas) {
+                                           int64_t first, int columns, int row, float* deltas) {
   constexpr int kGroups = kChunk<kTile> / kTogether;
   for (int item = threadIdx.x; item < columns * kTile / kVector * kGroups; item += kThreads) {
     const int group = item % kGroups, flat = item / kGroups * kVector;
     const BasisField field = field_at(p, flat / kTile);  // the same for a whole warp
     const int at = flat - field.column * kTile;
     if (group * kTogether >= work.elements || at >= work.size * field.width) continue;
-    float* to = deltas + group * kTogether * columns * kTile + flat;
+    float* to = deltas + group * kTogether * row + flat;
     float sum[kTogether][kVector] = {};
-    if (first > 0)
-      for (int e = 0; e < kTogether; e++) load_values(to + e * columns * kTile, sum[e]);
+#pragma unroll
+    for (int e = 0; e < kTogether; e++)
+      if (first > 0 && group * kTogether + e < work.elements) load_values(to + e * row, sum[e]);
     const int64_t stride = p.count * field.width;
     add_components(chunk, group, field.values, first * stride + work.begin * field.width + at, stride, sum);
-    for (int e = 0; e < kTogether; e++) store_values(sum[e], to + e * columns * kTile);
+#pragma unroll
+    for (int e = 0; e < kTogether; e++)
+      if (group * kTogether + e < work.elements) store_values(sum[e], to + e * row);
   }
 }
 

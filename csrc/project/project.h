@@ -64,7 +64,8 @@ struct ProjectForward : Launch {
 };
 
 // Sums over Gaussians (cameras, emotion) are made per slice of Gaussians and then over slices in order, so that neither
-// the thread count nor the schedule can show. `culled`, `splat_colors` and `splat_normals` are not read.
+// the thread count nor the schedule can show; on CUDA a slice has 32 Gaussians. `culled`, `splat_colors` and
+// `splat_normals` are not read.
 template <class T>
 struct ProjectBackward : ProjectForward<T> {
   int64_t slices;               // Q
@@ -74,9 +75,12 @@ struct ProjectBackward : ProjectForward<T> {
   T* camera_sums;               // [Q, P, C, 19] scratch, or null if no camera gradient is wanted
   T* emotion_sums;              // [Q, P, K] scratch, or null if no emotion gradient is wanted
   T* frame_parts;               // [P, N, 8] scratch, or null if no frame gradient is wanted
-  int64_t* face_lists;          // [F + 1 + N] scratch with frame_parts
+  int64_t* face_lists;  // [F + 1 + N] with frame_parts: the ends of the faces' lists of Gaussians, and the lists;
+                        // scratch on the CPU, given on CUDA
 
-  // All out, all come zeroed; null where not wanted. Shapes as of what they are the gradients of.
+  // All out; null where not wanted. Shapes as of what they are the gradients of. All come zeroed, and so do
+  // camera_sums, emotion_sums and frame_parts, but for CUDA: it writes the sums, the basis' gradients and, where there
+  // is one row of Gaussians, theirs, if the batch, the cameras and the Gaussians are not empty.
   T *grad_means, *grad_quats, *grad_scales, *grad_opacities, *grad_colors, *grad_viewmats, *grad_Ks, *grad_emotion;
   T *grad_basis_means, *grad_basis_rotations, *grad_basis_log_scales, *grad_basis_logit_opacities, *grad_basis_colors;
   T* grad_frames;
@@ -103,5 +107,7 @@ EMOGS_CPU_KERNEL(void, project_gaussians_backward, ProjectBackward)
 
 template <class T>  // float
 void project_gaussians_forward_cuda(const ProjectForward<T>& params);
+template <class T>
+void project_gaussians_backward_cuda(const ProjectBackward<T>& params);
 
 }  // namespace emogs

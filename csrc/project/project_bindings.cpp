@@ -9,6 +9,6 @@ static const Operation forward = operation<ProjectForward>(
 
 static const Operation backward = operation<ProjectBackward>(
     "project_gaussians_backward", on_cpu<float, double>([](const auto& p) { project_gaussians_backward_cpu(p); }),
-    on_cuda<>([](const auto&) {}));
+    on_cuda<float>([](const auto& p) { project_gaussians_backward_cuda(p); }));
 
 }  // namespace emogs

@@ -65,23 +65,6 @@ __device__ __forceinline__ void store_vec3_rows(Vec3<float> value, float* to, in
   __syncwarp();
 }
 
-/// A warp's splats to `count` consecutive records. Lanes trade halves with their neighbour, so that each store of the
-/// warp fills whole 32-byte sectors.
-__device__ __forceinline__ void store_splats(const Splat<float>& s, float* to, int count) {
-  const int lane = threadIdx.x % kWarp;
-  const bool odd = lane % 2;
-  const float low[4] = {s.x, s.y, s.a, s.b}, high[4] = {s.c, s.opacity, s.depth, s.reach_y};
-  float first[4], second[4];
-#pragma unroll
-  for (int j = 0; j < 4; j++) {
-    const float received = __shfl_xor_sync(0xffffffffu, odd ? low[j] : high[j], 1);
-    first[j] = odd ? received : low[j], second[j] = odd ? high[j] : received;
-  }
-  const int even = lane & ~1, half = odd ? 4 : 0;
-  if (even < count) store_values(first, to + kSplatSize * even + half);
-  if (even + 1 < count) store_values(second, to + kSplatSize * (even + 1) + half);
-}
-
 /// Harmonics in one direction; not finite where they are not.
 __device__ __forceinline__ Vec3<float> sh_color(const float* coefficients, int64_t harmonics, Vec3<float> view,
                                                 bool modulated, const float (&delta)[3]) {
@@ -109,7 +92,8 @@ __device__ __forceinline__ void write_image(const ProjectForward<float>& p, cons
   const int lane = threadIdx.x % kWarp;
   const Vec3<float> none = {0, 0, 0};
   const int64_t at = image * p.count + begin;
-  store_splats(seen.splat, p.splats + kSplatSize * at, count);
+  const Splat<float>& s = seen.splat;
+  store_eights({s.x, s.y, s.a, s.b}, {s.c, s.opacity, s.depth, s.reach_y}, p.splats + kSplatSize * at, count);
   if (p.harmonics)
     store_vec3_rows(select_vec3(seen.visible, seen.color, none), p.splat_colors + 3 * at, count, staging);
   if (p.splat_normals)
@@ -188,7 +172,7 @@ __global__ void __launch_bounds__(kThreads, 4)
   float* deltas = dynamic;                        // [kChunk, columns * kTile]
   float* harmonics = dynamic + columns * kPairs;  // [kTile, stride]
   const int64_t chunks = (p.batch + kChunk<kTile> - 1) / kChunk<kTile>;
-  const Work work = work_of<kTile>(p, blockIdx.x / chunks, blockIdx.x % chunks);
+  const Work work = work_of(p, blockIdx.x / chunks, kTile, blockIdx.x % chunks, kChunk<kTile>);
 
   read_rows(p, work, shared.chunk);
   if (threadIdx.x < kPairs / kWarp) (&shared.colors_non_finite[0][0])[threadIdx.x] = 0;
@@ -199,8 +183,8 @@ __global__ void __launch_bounds__(kThreads, 4)
   for (int64_t first = 0; first == 0 || first < p.components; first += kComponentTile) {
     if (kEmotion) {
       read_weights(p, work, first, shared.chunk);
-      fours ? add_deltas<kTile, 4>(p, work, shared.chunk, first, columns, deltas)
-            : add_deltas<kTile, 1>(p, work, shared.chunk, first, columns, deltas);
+      fours ? add_deltas<kTile, 4>(p, work, shared.chunk, first, columns, columns * kTile, deltas)
+            : add_deltas<kTile, 1>(p, work, shared.chunk, first, columns, columns * kTile, deltas);
     }
     if (!p.harmonics)
       fours ? write_plain_colors<kTile, 4>(p, work, first, shared)

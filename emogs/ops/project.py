@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from emogs.ops.checks import Arguments
+from emogs.ops.groups import lists_by_key
 from emogs.ops.native import _C, launch, routed
 from emogs.ops.scene import SCENE_SIZE, SCHEMA, CameraModel, Scene, broadcast_rows, check_fit, check_scene, split_scene
 from emogs.ops.settings import RasterSettings
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 SPLAT_SIZE = 8
 # Gaussians whose part in a camera's or an emotion's gradient is summed in one go; never from the thread count.
 _SLICE = 2048
+_CUDA_SLICE = 32  # csrc/project/project.cuh's kWarp
+_WRITTEN_ON_CUDA = {"means", "quats", "scales", "opacities", "colors"} | {
+    name for name in Scene._fields if name.startswith("basis")
+}
 _CAMERA_SUMS = 19  # csrc/project/project_backward_cpu.cpp's kCameraSums
 
 
@@ -220,31 +225,39 @@ def _backward(*args):
     check_fit("grad_records", grad_records.shape, (*splats, SPLAT_SIZE))
     check_fit("grad_colors", grad_colors.shape, (*splats, scene.channels))
     grad_colors, grad_normals = grad_colors.split([scene.colors.shape[-1], 3 * scene.normals], -1)
-    # Gradients of a float16 basis are summed in the Gaussians' type.
-    grads = dict(zip(Scene._fields, _empty_gradients(scene, needed, torch.zeros, scene.means.dtype), strict=False))
     elements, cameras = scene.batch.numel(), scene.images[-1]
-    slices = max(1, -(-scene.gaussians // _SLICE))
+    on_cuda = where["device"] >= 0
+    # CUDA writes these itself, unless there is nothing to run. Gradients of a float16 basis are summed in float32.
+    written = _WRITTEN_ON_CUDA if on_cuda and elements * cameras * scene.gaussians else set()
+    if scene.batches[0].numel() != 1:
+        written = {name for name in written if name.startswith("basis")}
+    grads: dict[str, Tensor | None] = {
+        name: (torch.empty if name in written else torch.zeros)(t.shape, dtype=scene.means.dtype, device=t.device)
+        if n and t is not None
+        else None
+        for name, t, n in zip(Scene._fields, scene.tensors, needed, strict=False)
+    }
     cameras_too = grads["viewmats"] is not None or grads["Ks"] is not None
     if cameras_too:
         for name in ("viewmats", "Ks"):  # they come together
             grads[name] = torch.zeros_like(getattr(scene, name), memory_format=torch.contiguous_format)
-    zeros = scene.means.new_zeros
-    faces = scene.frames.shape[-2] if scene.frames is not None else 0
+    slices = max(1, -(-scene.gaussians // (_CUDA_SLICE if on_cuda else _SLICE)))
+    scratch = scene.means.new_empty if on_cuda else scene.means.new_zeros
     with_frames = grads["frames"] is not None
     _C.project_gaussians_backward(
         **_common(scene, where),
-        splats=records.contiguous(),
+        splats=_stored(records, where),
         splat_colors=None,
         splat_normals=None,
         culled=None,
         slices=slices,
-        grad_splats=grad_records.contiguous(),
-        grad_splat_colors=grad_colors.contiguous(),
+        grad_splats=_stored(grad_records, where),
+        grad_splat_colors=_stored(grad_colors, where),
         grad_splat_normals=grad_normals.contiguous() if scene.normals else None,
-        camera_sums=zeros((slices, elements, cameras, _CAMERA_SUMS)) if cameras_too else None,
-        emotion_sums=zeros((slices, elements, scene.emotion.shape[-1])) if grads["emotion"] is not None else None,
-        frame_parts=zeros((elements, scene.gaussians, 8)) if with_frames else None,
-        face_lists=torch.empty(faces + 1 + scene.gaussians, dtype=torch.int64) if with_frames else None,
+        camera_sums=scratch((slices, elements, cameras, _CAMERA_SUMS)) if cameras_too else None,
+        emotion_sums=scratch((slices, elements, scene.emotion.shape[-1])) if grads["emotion"] is not None else None,
+        frame_parts=scratch((elements, scene.gaussians, 8)) if with_frames else None,
+        face_lists=lists_by_key(scene.binding, scene.frames.shape[-2], where) if with_frames else None,
         **{f"grad_{name}": grads[name] for name in Scene._fields[:15] if name != "binding"},
     )
     return [
@@ -256,14 +269,8 @@ def _backward(*args):
 @torch.library.register_fake("emogs::project_gaussians_backward")
 def _backward_fake(*args):
     scene, needed = Scene(*args[:SCENE_SIZE]), args[-1]
-    grads = _empty_gradients(scene, needed, torch.empty)
-    return [scene.means.new_empty(0) if grad is None else grad for grad in grads]
-
-
-def _empty_gradients(scene: Scene, needed, make, dtype: torch.dtype | None = None) -> list[Tensor | None]:
-    """Of the scene's 15 tensors, in order, of their dtypes or all of `dtype`; None where not needed."""
     return [
-        make(tensor.shape, dtype=dtype or tensor.dtype, device=tensor.device) if n and tensor is not None else None
+        tensor.new_empty(tensor.shape) if n and tensor is not None else scene.means.new_empty(0)
         for tensor, n in zip(scene.tensors, needed, strict=True)
     ]
 
