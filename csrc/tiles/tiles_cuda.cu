@@ -11,6 +11,7 @@ namespace {
 constexpr int kThreads = 256, kLanes = 32;
 constexpr int kBlocks = 5;  // at once on a multiprocessor: more would spill registers
 constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr unsigned kFillBlocks = 1024;
 constexpr int kAloneRows = 8;    // a thread counts the tiles of so many rows at most, and a warp those of more
 constexpr int kAlonePairs = 16;  // a thread lists so many pairs at most
 constexpr int kDepthBits = 32;
@@ -258,7 +259,9 @@ template <class T>
 int64_t intersect_tiles_emit_cuda(const IntersectEmit<T>& p) {
   const DeviceGuard guard(p);
   const int64_t splats = p.images * p.count, tiles = p.images * tiles_along(p.width) * tiles_along(p.height);
-  const unsigned emit_blocks = maximum(1u, blocks_of(splats, "emit_pairs_kernel"));
+  // Where pairs may be fewer than there is room for, threads must be many enough to fill what is left.
+  const unsigned fill_blocks = p.needed ? minimum(blocks_of(p.room, "emit_pairs_kernel"), kFillBlocks) : 0;
+  const unsigned emit_blocks = maximum(maximum(1u, fill_blocks), blocks_of(splats, "emit_pairs_kernel"));
   launch_kernel("emit_pairs_kernel", emit_pairs_kernel<T>, emit_blocks, kThreads, 0, p, p);
   int sorted = 0;
   if (p.room > 0) {

@@ -186,7 +186,7 @@ def _intersect_cpu(where, records, width, height, tile_mask, rows, capacity):
     ids = torch.empty(pairs, dtype=torch.int32)
     _C.intersect_tiles_fill(**common, ids=ids)
     places = find_places(offsets, ids, images, count) if rows else no_places(ids)
-    return offsets, ids, *places, torch.full((1 if capacity >= 0 else 0,), pairs)
+    return offsets, ids, *places, torch.tensor([pairs]) if capacity >= 0 else offsets.new_empty(0)
 
 
 def _intersect_cuda(where, records, width, height, tile_mask, rows, capacity):

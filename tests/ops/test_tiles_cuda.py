@@ -11,7 +11,7 @@ from raster_scenes import random_scene
 from test_tiles import check_places, ellipses
 
 from emogs import CapacityError, RasterWorkspace
-from emogs.ops import Splats, Tiles, intersect_tiles, project_gaussians
+from emogs.ops import Splats, Tiles, blend_tiles, intersect_tiles, project_gaussians
 from emogs.ops.native import needs_gradients
 from emogs.ops.tiles import tile_shape
 
@@ -185,6 +185,38 @@ def test_room_for_any_number_of_pairs(device, count, size, options):
                 workspace.check()
         else:
             workspace.check()
+
+
+def blend_gradients(records: torch.Tensor, tiles_of, size: tuple[int, int]) -> list[torch.Tensor]:
+    """Image, alphas and the gradients of records and colours, with the lists that `tiles_of` makes."""
+    generator = torch.Generator().manual_seed(5)
+    colors = torch.rand(*records.shape[:-1], 3, generator=generator).to(records).requires_grad_()
+    records = records.clone().requires_grad_()
+    weights = torch.randn(len(records), *size[::-1], 3, generator=generator).to(records)
+    splats = dataclasses.replace(splats_of(records), colors=colors)
+    image, alphas, _ = blend_tiles(splats, tiles_of(splats), *size)
+    grads = torch.autograd.grad((image * weights).sum() + alphas.sum(), (records, colors))
+    return [t.detach().cpu() for t in (image, alphas, *grads)]
+
+
+def test_gradients_of_what_there_was_room_for(device):
+    """Images are those of the nearest pairs' lists; gradients are nearly as near to float64 as the CPU's."""
+    size = (40, 33)
+    records = scene_records(7, size=size, scale=0.2, cameras=2)
+    with on_cpu():
+        exact = intersect_tiles(splats_of(records), *size)
+    for capacity in range(len(exact.ids) + 2):
+        workspace = RasterWorkspace(capacity)
+        ours = blend_gradients(records.to(device), lambda s, w=workspace: intersect_tiles(s, *size, workspace=w), size)
+        listed = Tiles(*nearest(exact, records, capacity), exact.shape)
+        with on_cpu():
+            cpu, double = (blend_gradients(r, lambda s, t=listed: t, size) for r in (records, records.double()))
+        for mine, theirs in zip(ours[:2], cpu[:2], strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=0 if device.type == "cpu" else 1e-5)
+        for mine, theirs, true in zip(ours[2:], cpu[2:], double[2:], strict=True):
+            error, allowed = (mine.double() - true).norm(), (theirs.double() - true).norm()
+            assert error <= 4 * allowed + 16 * 2.0**-24 * true.norm()  # as in test_blend_cuda.py
+            assert (true.norm() > 0) == (capacity > 0)
 
 
 def test_room_where_nothing_is_met(device):
