@@ -17,7 +17,7 @@ from emogs.ops.native import _C, aligned, launch, needs_gradients, on_cuda, rout
 from emogs.ops.project import SPLAT_SIZE, Splats
 from emogs.ops.scene import check_fit
 from emogs.ops.settings import RasterSettings
-from emogs.ops.tiles import Tiles, tile_count, tile_shape
+from emogs.ops.tiles import Tiles, find_places, tile_count, tile_shape
 
 
 def blend_tiles(
@@ -215,7 +215,7 @@ def _backward(
     if on_cuda(records):
         check_fit("checkpoints", checkpoints.shape, _checkpoint_shape(colors, ids, depth))
         if rows is None or not rows.numel():
-            places, rows = _find_places(offsets, ids, records.shape[:-1], tile_count(width, height))
+            places, rows = find_places(offsets, ids, records.shape[:-2].numel(), records.shape[-2])
         wave = pairs
     else:
         wave = min(_C.blend_tiles_rows(tiles=tiles, tile_offsets=offsets.contiguous()), pairs)
@@ -243,21 +243,6 @@ def _backward(
     )
     _check_lists(status, offsets, ids, records.shape[-2])
     return grads
-
-
-def _find_places(offsets, ids, splats, tiles) -> tuple[Tensor, Tensor]:
-    """`Tiles.places` and `Tiles.rows` of lists that were made elsewhere, for splats [..., N] and T tiles an image.
-    Pairs whose index does not exist come last; nothing waits for the device."""
-    total, count = splats.numel(), splats[-1]
-    pairs = torch.arange(len(ids), device=ids.device)
-    image = ((torch.searchsorted(offsets, pairs, right=True) - 1) // tiles).clamp(0, max(len(offsets) - 2, 0) // tiles)
-    owners = torch.where((ids >= 0) & (ids < count), image * count + ids, total)
-    owners, order = owners.sort(stable=True)
-    places = torch.empty_like(ids)
-    places[order] = pairs.int()
-    splats = torch.arange(total, device=ids.device)
-    ends = [torch.searchsorted(owners, splats, right=right) for right in (False, True)]
-    return places, torch.stack(ends, -1).int()
 
 
 @torch.library.register_fake("emogs::blend_tiles_backward")

@@ -253,22 +253,25 @@ def _too_many(what: str, images: int) -> ValueError:
 
 
 def find_places(offsets: Tensor, ids: Tensor, images: int, count: int) -> tuple[Tensor, Tensor]:
-    """`Tiles.places` and `Tiles.rows` of any lists, with the splats in the order of images and indices.
+    """`Tiles.places` and `Tiles.rows` of lists that were made elsewhere, splats in the order of images and indices.
+
+    Pairs whose index does not exist come last. Nothing waits for the device.
 
     Args:
         offsets: [I T + 1].
         ids: [M].
         images, count: I and N.
     """
-    tiles = (len(offsets) - 1) // max(images, 1)
-    image = torch.repeat_interleave(torch.arange(len(offsets) - 1, device=ids.device) // max(tiles, 1), offsets.diff())
-    splats, order = torch.sort(image * count + ids, stable=True)
+    lists, splats, pairs = len(offsets) - 1, images * count, torch.arange(len(ids), device=ids.device)
+    tiles = max(lists // max(images, 1), 1)
+    image = ((torch.searchsorted(offsets, pairs, right=True) - 1) // tiles).clamp(0, max(lists - 1, 0) // tiles)
+    owners = torch.where((ids >= 0) & (ids < count), image * count + ids, splats)
+    owners, order = owners.sort(stable=True)
     places = torch.empty_like(ids)
-    places[order] = torch.arange(len(ids), dtype=torch.int32, device=ids.device)
-    ends = torch.bincount(splats, minlength=images * count).cumsum(0)
-    begins = torch.cat([ends.new_zeros(min(len(ends), 1)), ends[:-1]])
-    rows = torch.stack([begins, ends], -1)
-    return places, (rows * (begins < ends)[:, None]).int()
+    places[order] = pairs.int()
+    each = torch.arange(splats, device=ids.device)
+    begins, ends = (torch.searchsorted(owners, each, right=right) for right in (False, True))
+    return places, (torch.stack([begins, ends], -1) * (begins < ends)[:, None]).int()
 
 
 def no_places(ids: Tensor) -> tuple[Tensor, Tensor]:
