@@ -58,14 +58,14 @@ def convert(
     Args:
         what: A text such as `happy=0.7,surprise=0.2`, `AU12C, R14A` or `brow: sad; mouth: happy`, or a .csv or .json
             file: emogs' own, OpenFace's, Live Link Face's.
-        to: The language wanted; `emogs emotion list` prints them all.
-        source: The language of WHAT, where it is not plain.
+        to: The language wanted, or a data set whose label to name; `emogs emotion list` prints them all.
+        source: The language of WHAT, where it is not plain, or the data set of which WHAT is a label.
         out: The .csv or .json to write.
         articulation: Where to write the jaw, gaze, blinks and speech that the source held, as ARKit shapes.
         fps: Frames a second: of a file that counts frames, and of what is written.
         pulse: Makes a text an episode: seconds of onset, apex and offset.
     """
-    from .emotion import save_track
+    from .emotion import label_sets, save_track
     from .emotion.converters import convert as translate
 
     for name, path in (("--out", out), ("--articulation", articulation)):
@@ -74,12 +74,19 @@ def convert(
     track = _track(what, source, fps, pulse)
     if fps is not None and len(track.times) > 1:
         track = track.resampled(fps)
-    answer = translate(track, to)
+    elif fps is not None:
+        raise ValueError("--fps: a text without --pulse is one instant")
+    if to in label_sets() and out is not None:
+        raise ValueError("--out: labels are printed, not written")
+    answer = translate(track, "emotion" if to in label_sets() else to)
     for step in answer.steps:
         _note(f"{step.source} -> {step.target} loses {step.loses}")
     if track.ignored or track.skipped:
         _note(f"left out {track.skipped} rows that the tracker marked as failed and {len(track.ignored)} columns")
-    if out is None:
+    if to in label_sets():
+        _note(f"emotion -> {to} loses intensity, and every emotion but the strongest or the nearest compound")
+        _show_labels(answer.track, to)
+    elif out is None:
         _show(answer.track)
     else:
         save_track(out, answer.track)
@@ -183,18 +190,20 @@ def _spoken(text: str, source: str | None, episode: tuple[float, float, float] |
 
 def _parse(text: str, source: str | None) -> tuple[str, Tensor]:
     """The language of a text and what it says."""
-    from .emotion import find_language, languages
+    from .emotion import emotion_from_labels, find_language, label_sets, languages
 
-    if source is None:
-        guess = (
-            "regions" if ":" in text else "action units" if any(c.isdigit() for c in text.split("=")[0]) else "emotion"
-        )
-        spoken = languages()[guess]
-    else:
+    if source in label_sets():
+        return "emotion", emotion_from_labels([text], source)[0]
+    if source is not None:
         spoken = find_language(source)
-    if spoken.parse is None:
-        raise ValueError(f"--source {spoken.name}: has no text, only files")
-    return spoken.name, spoken.parse(text)
+        return spoken.name, spoken.parse(text)
+    name, known = text.partition("=")[0], languages()
+    named = [other for other in ("arkit", "valence arousal", "affect", "pain") if known[other].find(name)]
+    if "dominance" in text:
+        named = ["affect"]
+    numbered = any(letter.isdigit() for letter in name)
+    guess = "regions" if ":" in text else named[0] if named else "action units" if numbered else "emotion"
+    return guess, known[guess].parse(text)
 
 
 def _note(text: str) -> None:
@@ -203,15 +212,20 @@ def _note(text: str) -> None:
 
 
 def _show(track: Track) -> None:
-    """Each instant as text, or its numbers that are not zero by name, to three digits."""
+    """Each instant as text, to three digits."""
     from .emotion import languages
 
     spoken = languages()[track.language]
     for time, value in zip(track.times.tolist(), track.values, strict=True):
         stamp = f"{time:7.3f} s  " if len(track.times) > 1 else ""
-        if spoken.format is not None:
-            print(stamp + spoken.format((1000 * value).round() / 1000))
-            continue
-        numbers = zip(spoken.columns, (value.flatten() * spoken.scale).tolist(), strict=True)
-        shown = [f"{name}={number:.3g}" for name, number in numbers if abs(number) >= 5e-4]
-        print(stamp + (",".join(shown) or "neutral"))
+        print(stamp + spoken.format((1000 * value.double()).round() / 1000))
+
+
+def _show_labels(track: Track, dataset: str) -> None:
+    """Each instant as a data set's label."""
+    from .emotion import label_set, labels_from_emotion
+
+    known = label_set(dataset)
+    for time, label in zip(track.times.tolist(), labels_from_emotion(track.values, known), strict=True):
+        stamp = f"{time:7.3f} s  " if len(track.times) > 1 else ""
+        print(f"{stamp}{label} {known.classes[known.ids.index(label)]}")

@@ -67,18 +67,15 @@ def test_module_and_command_are_one():
         (["emotion", "convert", "hapy", "--to", "arkit"], "did you mean 'happy'"),
         (["emotion", "convert", "happy", "--to", "klingon"], "language 'klingon' is unknown; known: emotion, regions"),
         (["emotion", "convert", "none.csv", "--to", "arkit"], "none.csv: No such file"),
-        (
-            ["emotion", "convert", "happy", "--to", "arkit", "--out", "a.txt"],
-            "a.txt: expected a name that ends in",
-        ),
-        (
-            ["emotion", "convert", "x", "--source", "arkit", "--to", "emotion"],
-            "--source arkit: has no text",
-        ),
-        (
-            ["emotion", "convert", "a.csv", "--to", "arkit", "--pulse", "1", "1", "1"],
-            "--pulse: a file has its own",
-        ),
+        (["emotion", "convert", "happy", "--to", "arkit", "--out", "a.txt"], "a.txt: expected a name that ends in"),
+        (["emotion", "convert", "x", "--source", "arkit", "--to", "emotion"], "arkit 'x': expected names and numbers"),
+        (["emotion", "convert", "happy", "--to", "arkit", "--fps", "25"], "--fps: a text without --pulse"),
+        (["emotion", "convert", "happy", "--to", "mead", "--out", "a.csv"], "--out: labels are printed, not written"),
+        (["emotion", "convert", "a.csv", "--to", "arkit", "--pulse", "1", "1", "1"], "--pulse: a file has its own"),
+        (["emotion", "show", "happy", "--out", "a.jpg"], "a.jpg: expected a name that ends in .png"),
+        (["emotion", "show", "happy", "--people", "9"], "--people: expected 1 to 8, got 9"),
+        (["emotion", "show", "happy", "--pulse", "0", "1", "1"], "onset: expected seconds above 0"),
+        (["emotion", "map", "--size", "9"], "--size: expected 32 to 1024, got 9"),
     ],
 )
 def test_bad_input_is_one_line(refused, monkeypatch, tmp_path, arguments, message):
@@ -188,6 +185,9 @@ def test_emotion_list(capsys):
         (["happy=0.7,surprise=0.2", "--to", "action-units"], "1B+2B+6B+12C+25C"),
         (["6=4,12=4.25,25=2.5", "--to", "emotion"], "happy=1"),
         (["happy", "--to", "affect"], "valence=0.81,arousal=0.51,dominance=0.46"),
+        (["valence=-0.6,arousal=0.35", "--to", "emotion"], "disgust=1"),
+        (["mouthSmileLeft=0.4", "--to", "action units"], "L12B"),
+        (["4", "--source", "raf-db", "--to", "affectnet-8"], "1 happy"),
         (["brow: sad; mouth: happy", "--to", "regions"], "brow: sad=1; eyes: neutral; mouth: happy=1"),
         (["neutral", "--to", "arkit"], "neutral"),
     ],

@@ -166,7 +166,7 @@ CONVERTERS = (
     ),
     Converter(
         "valence arousal", "emotion", "emotion_from_affect",
-        "the same, and what only dominance tells apart (anger from fear is near)",
+        "what lies beyond full emotions, and pleasant calm; anger and fear, which dominance tells apart, lie close",
         "the same, in the plane",
         lambda affect, tables: (emotion_from_affect(affect, tables), None),
     ),

@@ -6,10 +6,13 @@ several numbers (AU12 for both sides).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from ..head.template import ARKIT_NAMES
@@ -40,16 +43,51 @@ class Language:
     high: float
     """The range of numbers in files, which are tensors times `scale`."""
     scale: float = 1.0
-    parse: Callable[[str], Tensor] | None = None
-    """Text to tensor, if the language has text."""
-    format: Callable[[Tensor], str] | None = None
     others: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Other names of columns in lower case, and which numbers they stand for."""
+    reader: Callable[[str], Tensor] | None = None
+    """Of text, if the language has one of its own."""
+    writer: Callable[[Tensor], str] | None = None
+
+    def parse(self, text: str) -> Tensor:
+        """The tensor of one instant that a text means; without a text of its own, `name=number, name=number`.
+
+        Raises:
+            ValueError: that says what is wrong with the text.
+        """
+        return self.reader(text) if self.reader else self._parse_numbers(text)
+
+    def format(self, value: Tensor) -> str:
+        """The text of one instant, which `parse` reads back: exactly, but for action units' letters."""
+        if self.writer:
+            return self.writer(value)
+        numbers = zip(self.columns, (value.detach().float().flatten() * self.scale).tolist(), strict=True)
+        return ",".join(f"{name}={np.float32(number)!s}" for name, number in numbers if number) or "neutral"
 
     def find(self, column: str) -> tuple[int, ...]:
         """The numbers that a column of a file stands for; none if it is not of this language."""
         name = column.strip()
         return self.others.get(name.lower(), self._units(name))
+
+    def _parse_numbers(self, text: str) -> Tensor:
+        values, given = torch.zeros(len(self.columns)), set()
+        for term in [] if text.strip().lower() == "neutral" else text.split(","):
+            name, _, number = term.partition("=")
+            places = self.find(name)
+            if not places or places in given:
+                some = ", ".join(f"{column}=0.5" for column in self.columns[:2])
+                wanted = "each name once" if places else f"names and numbers such as {some}"
+                raise ValueError(f"{self.name} {text!r}: expected {wanted}, got {term.strip()!r}")
+            try:
+                value = float(number)
+            except ValueError:
+                value = math.nan
+            if not self.low <= value <= self.high:
+                limits = f"{self.low:g} to {self.high:g}"
+                raise ValueError(f"{self.name} {text!r}: {number.strip()!r} is not a number from {limits}")
+            given.add(places)
+            values[list(places)] = value / self.scale
+        return values.reshape(self.shape)
 
     def _units(self, name: str) -> tuple[int, ...]:
         """Action units by a coder's or OpenFace's name; its `_c`, presence, is no intensity."""
@@ -128,4 +166,4 @@ def _language(
 ) -> Language:
     places: dict[str, tuple[int, ...]] = {column.lower(): (i,) for i, column in enumerate(columns)}
     places |= {alias: places[column] for alias, column in (aliases or {}).items()}
-    return Language(name, means, shape, tuple(columns), low, high, scale, parse, format, places)
+    return Language(name, means, shape, tuple(columns), low, high, scale, places, parse, format)

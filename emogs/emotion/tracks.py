@@ -72,7 +72,7 @@ def load_track(
     A CSV file has a head of names, then rows of numbers. Seconds are in `time` or `timestamp`; without such a column
     rows are frames at `fps`, counted by `frame` or `Timecode` if there is one. Missing columns are zero. A JSON file is
     an object of `language`, `ease` and `frames`, each of a `time` and `values`: an object of numbers by name, or a text
-    such as "happy=0.7" where the language has one.
+    such as "happy=0.7".
 
     Args:
         language: what the columns mean; None asks the names.
@@ -294,14 +294,13 @@ def _json_number(value: object, path: Path, where: str, low: float, high: float)
 
 def _json_values(values: object, spoken: Language, path: Path, where: str) -> list[float]:
     """The numbers of one frame, on the file's scale."""
-    if isinstance(values, str) and spoken.parse is not None:
+    if isinstance(values, str):
         try:
             return (spoken.parse(values).double() * spoken.scale).flatten().tolist()
         except ValueError as error:
             raise FormatError(path, where, str(error)) from None
     if not isinstance(values, dict):
-        wanted = "an object of numbers by name" + (" or a text" if spoken.parse else "")
-        raise FormatError(path, f"{where}, values", f"expected {wanted}, got {_shown(values)}")
+        raise FormatError(path, f"{where}, values", f"expected a text or an object of numbers, got {_shown(values)}")
     out = [0.0] * len(spoken.columns)
     taken: set[int] = set()
     for name, value in values.items():

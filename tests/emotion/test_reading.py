@@ -190,3 +190,14 @@ def test_gaze_and_lids_survive_an_emotion_read(share):
     lid = ARKIT_NAMES.index("eyeBlinkRight")
     face[lid] = 0.75
     assert float(emotion_from_expression(face).articulation[lid]) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("text", "emotion"),
+    [("12C", "happy"), ("6C+12C", "happy"), ("4D+7C", "anger"), ("9D", "disgust"), ("15C+17B", "sad")],
+)
+def test_faces_that_no_code_explains_give_few_emotions(text, emotion):
+    """The likely one, and little else."""
+    read = emotion_from_action_units(parse_action_units(text)).codes
+    assert read.argmax() == EMOTIONS.index(emotion)
+    assert read.sum() - read.max() < 0.35 * read.max()

@@ -187,7 +187,11 @@ JSON_FAULTS = [
     ('{"language": "emotion", "frames": [{"time": 0, "values": {"happy": 1, "happiness": 1}}]}', "each name once"),
     ('{"language": "emotion", "frames": [{"time": 0, "values": {"happy": 1, "happy": 1}}]}', "'happy' again"),
     ('{"language": "emotion", "frames": [{"time": 0, "values": "hapy"}]}', "did you mean 'happy'"),
-    ('{"language": "arkit", "frames": [{"time": 0, "values": "happy"}]}', "expected an object of numbers by name, got"),
+    (
+        '{"language": "arkit", "frames": [{"time": 0, "values": "happy"}]}',
+        "expected names and numbers such as browDownLeft",
+    ),
+    ('{"language": "arkit", "frames": [{"time": 0, "values": 7}]}', "expected a text or an object of numbers, got 7"),
     ('{"language": "emotion", "frames": [{"time": 0, "values": {"happy": ' + "9" * 5000 + "}}]}", "JSON: Exceeds"),
 ]
 
@@ -281,3 +285,27 @@ def test_units_of_the_default_table_are_the_columns():
     assert columns[:2] == ("L1", "R1")
     assert len(columns) == 2 * len(default_tables().units)
     assert math.prod(LANGUAGES["action units"].shape) == len(columns)
+
+
+@FILE
+@given(track=recordings())
+def test_text_comes_back(track):
+    """But for action units, which letters round."""
+    spoken = LANGUAGES[track.language]
+    if spoken.name != "action units":
+        assert torch.equal(spoken.parse(spoken.format(track.values[0])), track.values[0])
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "message"),
+    [
+        ("arkit", "jawOpen", "'' is not a number from -2 to 2"),
+        ("arkit", "jawOpen=0.1,jawopen=0.2", "expected each name once, got 'jawopen=0.2'"),
+        ("pain", "pspi=17", "'17' is not a number from 0 to 16"),
+        ("affect", "", "expected names and numbers such as valence=0.5, arousal=0.5, got ''"),
+        ("valence arousal", "valence=nan", "'nan' is not a number"),
+    ],
+)
+def test_wrong_text_is_explained(language, text, message):
+    with pytest.raises(ValueError, match=message):
+        LANGUAGES[language].parse(text)
