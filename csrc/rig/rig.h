@@ -28,8 +28,9 @@ template <class T>
 struct RigFramesBackward : RigFramesForward<T> {  // `frames` is not read
   const T* grad_frames;                           // [B, F, 8]
   T* corner_grads;                                // [B, F, 3, 3] scratch
-  int64_t* vertex_lists;                          // [V + 1 + 3 F] scratch
-  T* grad_vertices;                               // [B, V, 3] out
+  int64_t* vertex_lists;  // [V + 1 + 3 F] the ends of the vertices' lists of corners, and the lists; scratch on the
+                          // CPU, given on CUDA
+  T* grad_vertices;  // [B, V, 3] out
 
   template <class Reader>
   void visit(Reader& field) {
@@ -41,5 +42,10 @@ struct RigFramesBackward : RigFramesForward<T> {  // `frames` is not read
 
 EMOGS_CPU_KERNEL(void, rig_frames_forward, RigFramesForward)
 EMOGS_CPU_KERNEL(void, rig_frames_backward, RigFramesBackward)
+
+template <class T>  // float
+void rig_frames_forward_cuda(const RigFramesForward<T>& params);
+template <class T>
+void rig_frames_backward_cuda(const RigFramesBackward<T>& params);
 
 }  // namespace emogs

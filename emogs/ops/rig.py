@@ -5,10 +5,13 @@ The torch operations are `emogs::rig_frames` and its backward; the arithmetic is
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from emogs.ops.checks import Arguments
+from emogs.ops.groups import lists_by_key
 from emogs.ops.native import _C, launch
 
 
@@ -31,7 +34,8 @@ def rig_frames(vertices: Tensor, faces: Tensor, rest: Tensor) -> Tensor:
     Returns:
         [B, F, 8]: quaternion wxyz (unit), translation, scale. Differentiable in `vertices`.
     Raises:
-        TypeError, ValueError: an argument does not fit, or a face names no vertex.
+        TypeError, ValueError: an argument does not fit, or a face names no vertex (on CUDA, where looking would wait for
+            the device, its frame is NaN instead).
 
     >>> rest = torch.tensor([[0.0, 0, 0], [3, 0, 0], [0, 3, 0]])
     >>> rig_frames(2 * rest[None], torch.tensor([[0, 1, 2]]), rest)
@@ -41,8 +45,6 @@ def rig_frames(vertices: Tensor, faces: Tensor, rest: Tensor) -> Tensor:
     arguments.check("vertices", vertices, "B V 3")
     arguments.check("faces", faces, "F 3", (torch.int32, torch.int64))
     arguments.check("rest", rest, "V 3", (vertices.dtype,))
-    if vertices.device.type != "cpu":
-        raise arguments.fail("vertices", "on the CPU, where all kernels of this release are", f"on {vertices.device}")
     return torch.ops.emogs.rig_frames(vertices, faces, rest.detach())
 
 
@@ -52,11 +54,13 @@ torch.library.define(
 )
 
 
-@torch.library.impl("emogs::rig_frames", "cpu")
+@torch.library.impl("emogs::rig_frames", ("cpu", "cuda"))
 def _forward(vertices, faces, rest):
-    Arguments("rig_frames").check_indices("faces", faces, "V", rest.shape[0])
+    where = launch(vertices)
+    if where["device"] < 0:
+        Arguments("rig_frames").check_indices("faces", faces, "V", rest.shape[0])
     frames = _forward_fake(vertices, faces, rest)
-    _C.rig_frames_forward(**_common(vertices, faces, rest), frames=frames)
+    _C.rig_frames_forward(**_common(vertices, faces, rest, where), frames=frames)
     return frames
 
 
@@ -65,16 +69,17 @@ def _forward_fake(vertices, faces, rest):
     return vertices.new_empty((vertices.shape[0], faces.shape[0], 8))
 
 
-@torch.library.impl("emogs::rig_frames_backward", "cpu")
+@torch.library.impl("emogs::rig_frames_backward", ("cpu", "cuda"))
 def _backward(vertices, faces, rest, grad_frames):
     grad_vertices = vertices.new_empty(vertices.shape)
-    batch, count, face_count = vertices.shape[0], vertices.shape[1], faces.shape[0]
+    where = launch(vertices)
+    common = _common(vertices, faces, rest, where)
     _C.rig_frames_backward(
-        **_common(vertices, faces, rest),
+        **common,
         frames=None,
         grad_frames=grad_frames.contiguous(),
-        corner_grads=vertices.new_empty((batch, face_count, 3, 3)),
-        vertex_lists=torch.empty(count + 1 + 3 * face_count, dtype=torch.int64),
+        corner_grads=vertices.new_empty((vertices.shape[0], faces.shape[0], 3, 3)),
+        vertex_lists=lists_by_key(common["corners"], vertices.shape[1], where),
         grad_vertices=grad_vertices,
     )
     return grad_vertices
@@ -101,9 +106,10 @@ torch.library.register_autograd("emogs::rig_frames", _differentiate, setup_conte
 torch.library.register_autograd("emogs::rig_frames_backward", _refuse_second_derivative)
 
 
-def _common(vertices: Tensor, faces: Tensor, rest: Tensor) -> dict[str, object]:
+def _common(vertices: Tensor, faces: Tensor, rest: Tensor, where: dict[str, Any]) -> dict[str, Any]:
+    faces = faces.clamp(-1, rest.shape[0])  # what names no vertex still does not when it is an int32
     return {
-        **launch(vertices),
+        **where,
         "batch": vertices.shape[0],
         "count": vertices.shape[1],
         "faces": faces.shape[0],

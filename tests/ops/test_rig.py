@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import roma
 import torch
+from emulation import on_cpu
 from raster_reference import quat_matrix
 
 from emogs.ops import rig_frames
@@ -68,6 +69,55 @@ def test_gradients():
     R = rotations(6)
     vertices = (torch.einsum("bij,vj->bvi", R, rest) + 0.2 * random_mesh(3)).requires_grad_()
     assert torch.autograd.gradcheck(lambda v: rig_frames(v, FACES, rest), (vertices,))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("count", [4, 43, 200])  # vertices; about as many faces in a block, less, more
+def test_cuda_has_the_bits_of_the_cpu(device, count, batch):
+    """Frames and gradients, degenerate faces and vertices without a face among them."""
+    generator = torch.Generator().manual_seed(count)
+    rest, moved = (torch.randn(*size, 3, generator=generator) for size in ((count,), (batch, count)))
+    faces = torch.randint(count - 1, (2 * count - 5, 3), generator=generator)
+    faces[1] = faces[1, 0]  # one point
+    weights = torch.randn(batch, len(faces), 8, generator=generator)
+
+    def run(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        vertices = moved.to(device).requires_grad_()
+        frames = rig_frames(vertices, faces.to(device), rest.to(device))
+        (grad,) = torch.autograd.grad(frames, vertices, weights.to(device))
+        return frames.detach().cpu(), grad.cpu()
+
+    got = run(device)
+    with on_cpu():
+        expected = run(torch.device("cpu"))
+    assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
+    assert (got[1][:, -1] == 0).all() and got[1].isfinite().all()
+
+
+def test_cuda_does_not_look_at_faces(device, request):
+    """The CPU refuses them; on CUDA such frames are NaN and pass no gradient."""
+    rest, faces = random_mesh().float().to(device), FACES.to(device).clone()
+    faces[0, 1], faces[2, 2] = 2**32 + 3, -1
+    vertices = rest[None].clone().requires_grad_()
+    if request.node.callspec.params["device"] == "cpu":
+        with pytest.raises(ValueError, match=r"faces must be in \[0, V=6\), got -1 to 4294967299"):
+            rig_frames(vertices, faces, rest)
+        return
+    frames = rig_frames(vertices, faces, rest)
+    assert frames[0, [0, 2]].isnan().all() and frames[0, [1, 3]].isfinite().all()
+    (grad,) = torch.autograd.grad(frames.nan_to_num().sum(), vertices)
+    (sound,) = torch.autograd.grad(rig_frames(vertices, faces[[1, 3]], rest).sum(), vertices)
+    assert torch.equal(grad, sound)
+
+
+def test_empty_on_every_device(device):
+    rest, faces = random_mesh().float().to(device), FACES.to(device)
+    vertices = rest[None].clone().requires_grad_()
+    assert rig_frames(vertices[:0], faces, rest).shape == (0, 4, 8)
+    none = rig_frames(vertices, faces[:0], rest)
+    assert none.shape == (1, 0, 8)
+    (grad,) = torch.autograd.grad(none.sum(), vertices)
+    assert (grad == 0).all()
 
 
 def test_degenerate_faces_are_finite():
