@@ -34,8 +34,8 @@ def rig_frames(vertices: Tensor, faces: Tensor, rest: Tensor) -> Tensor:
     Returns:
         [B, F, 8]: quaternion wxyz (unit), translation, scale. Differentiable in `vertices`.
     Raises:
-        TypeError, ValueError: an argument does not fit, or a face names no vertex (on CUDA, where looking would wait for
-            the device, its frame is NaN instead).
+        TypeError, ValueError: an argument does not fit, or a face names no vertex (but on CUDA, where looking would wait
+            for the device, its frame is NaN).
 
     >>> rest = torch.tensor([[0.0, 0, 0], [3, 0, 0], [0, 3, 0]])
     >>> rig_frames(2 * rest[None], torch.tensor([[0, 1, 2]]), rest)
@@ -107,7 +107,8 @@ torch.library.register_autograd("emogs::rig_frames_backward", _refuse_second_der
 
 
 def _common(vertices: Tensor, faces: Tensor, rest: Tensor, where: dict[str, Any]) -> dict[str, Any]:
-    faces = faces.clamp(-1, rest.shape[0])  # what names no vertex still does not when it is an int32
+    if where["device"] >= 0 and faces.dtype == torch.int64:
+        faces = faces.clamp(-1, rest.shape[0])  # what names no vertex still does not when it is an int32
     return {
         **where,
         "batch": vertices.shape[0],
