@@ -73,9 +73,9 @@ def _jaw_rotation(face: Face) -> Rotation:
 def _brow_down(f: Face) -> Tensor:
     """Corrugator and depressor supercilii: the brow comes down and towards the nose, and bunches up above it."""
     return (
-        f.press(f.at(24, -1, 0, 0), (28, 20, 28), -3.0, -3.6, 2.2)
-        + f.press(f.at(22, -2, -2, 0), (19, 16, 18), -0.8, -3.0, 1.0)
-        + f.press(f.at(26, -2, 0, 0), (20, 14, 22), -1.4, -0.6, 1.6)
+        f.press(f.at(24, -1, 0, 0), (30, 20, 30), -4.0, -4.0, 2.6)
+        + f.press(f.at(22, -2, -2, 0), (19, 16, 18), -1.2, -3.0, 1.2)
+        + f.press(f.at(26, -2, 0, 0), (22, 15, 24), -2.0, -0.8, 2.4)
     )
 
 
@@ -86,7 +86,7 @@ def _brow_inner_up(f: Face) -> Tensor:
 
 def _brow_outer_up(f: Face) -> Tensor:
     """Frontalis, pars lateralis: the arch of the brow."""
-    return f.press(f.at(25, -3, 2, 0), (36, 30, 38), 1.0, 6.0, -1.8)
+    return f.press(f.at(25, -3, 2, 0), (42, 32, 42), 1.8, 7.4, -2.4)
 
 
 # Eyes: lids and balls turn (lids.py); here is the skin around them ----------------------------------------------------
@@ -95,7 +95,8 @@ def _brow_outer_up(f: Face) -> Tensor:
 def _cheek_squint(f: Face) -> Tensor:
     """Orbicularis oculi, pars orbitalis: the cheek is pushed up under the eye and rounds."""
     return (
-        f.press(f.at(46, 9, -23, -4), (36, 34, 38), -0.7, 5.0, 1.5)
+        f.press(f.at(46, 9, -23, -4), (38, 36, 40), -0.7, 6.0, 2.4)
+        + f.press(f.at(54, 2, 4, 0), (22, 22, 24), 0.7, 0.8, -0.8)
         + f.press(f.at(45, 10, -4, -6), (16, 16, 18), -1.6, -0.4, 0.4)
         + f.press(f.at(25, 0, -2, 0), (24, 12, 24), 0.0, -0.9, 0.0)
     )
@@ -114,11 +115,12 @@ def _eye_squint(f: Face) -> Tensor:
 def _nose_sneer(f: Face) -> Tensor:
     """Levator labii superioris alaeque nasi: wing and lip go up, the nose wrinkles, the brow's head comes down."""
     return (
-        f.press(f.at(35, 0, 4, 0), (24, 22, 34), 0.3, 3.4, 0.0)
-        + f.upper * f.press(f.at(53, -4, -4, -3), (19, 18, 28), 0.0, 4.4, 0.0)
-        + f.press(f.at(35, 14, -3, -6), (20, 20, 22), -1.6, 3.0, 0.4)
-        + f.press(f.at(42, -6, -14, 4), (14, 14, 18), -0.4, 1.2, 1.4)
-        + f.press(f.at(23, -4, -2, 0), (24, 15, 22), -0.9, -2.7, 0.3)
+        f.press(f.at(35, 0, 4, 0), (26, 24, 36), 0.4, 4.6, 0.0)
+        + f.upper * f.press(f.at(53, -3, 1, -2), (25, 18, 30), 0.4, 6.2, 0.6)
+        + f.press(f.at(54, 0, 3, 0), (20, 20, 22), -0.9, 3.6, 0.3)
+        + f.press(f.at(35, 14, -3, -6), (22, 22, 24), -1.6, 4.0, 0.8)
+        + f.press(f.at(42, -6, -14, 4), (15, 15, 18), -0.4, 1.8, 2.0)
+        + f.press(f.at(23, -4, -2, 0), (26, 16, 24), -0.9, -3.0, 0.3)
     )
 
 
@@ -136,7 +138,7 @@ def _smile(f: Face) -> Tensor:
     """Zygomaticus major: the corner goes back and up over the teeth, the cheek lifts, the nasolabial fold deepens."""
     cheekbone = f.at(45, 8, -24, -20)
     return (
-        f.muscle(cheekbone, f.at(54), 12.0, spread=34, reach=36)
+        f.muscle(cheekbone, f.at(54), 13.0, spread=34, reach=36)
         + f.press(f.at(54, 24, 13, -20), (46, 48, 46), 3.4, 3.6, 1.0)
         + f.press(f.at(54, 12, 20, -4), (32, 32, 34), 0.8, 0.4, 2.0)
         + f.press(f.at(8, 14, 10, 0), (30, 24, 30), 0.4, 1.4, 0.6)
@@ -144,14 +146,16 @@ def _smile(f: Face) -> Tensor:
 
 
 def _dimple(f: Face) -> Tensor:
-    """Buccinator: the corner is drawn straight back against the teeth."""
-    return f.press(f.at(54), (26, 24, 30), 2.4, 2.4, -5.0)
+    """Buccinator: the corner is drawn straight back against the teeth, and the cheek swells beside it."""
+    return f.press(f.at(54), (26, 24, 30), 2.6, 2.6, -5.4) + f.press(f.at(54, 11, 2, -6), (11, 20, 16), 1.0, 0.4, 2.6)
 
 
 def _stretch(f: Face) -> Tensor:
     """Risorius and platysma: the corner goes outwards and back, the neck tightens."""
-    return f.press(f.at(54, 0, -1, -2), (26, 22, 28), 7.0, -2.6, -6.6) + f.press(
-        f.at(11, -2, -6, 0), (26, 22, 26), 0.8, -1.6, 0.2
+    return (
+        f.press(f.at(54, 0, -1, -2), (28, 22, 30), 7.2, -3.0, -6.8)
+        + f.lower * f.press(f.at(57, 6, 0, 0), (22, 14, 22), 1.0, -0.6, -1.0)
+        + f.press(f.at(11, -2, -6, 0), (28, 24, 28), 2.0, -1.6, 0.0)
     )
 
 
@@ -170,9 +174,10 @@ def _frown(f: Face) -> Tensor:
 def _upper_up(f: Face) -> Tensor:
     """Levator labii superioris: half of the upper lip and the skin beside the nose go up."""
     return (
-        f.upper * f.press(f.at(53, -4, -2, -3), (19, 20, 28), 0.7, 5.6, -0.2)
-        + f.press(f.at(35, 8, -4, -4), (22, 20, 24), 1.0, 3.4, -1.0)
-        + f.press(f.at(46, -2, -22, 0), (24, 18, 26), 0.2, 1.2, 0.8)
+        f.upper * f.press(f.at(53, -4, 1, -2), (23, 18, 30), 1.0, 6.6, 0.3)
+        + f.press(f.at(54, 0, 4, 0), (17, 16, 20), 0.2, 2.2, 0.2)
+        + f.press(f.at(35, 8, -4, -4), (24, 22, 26), 1.4, 4.2, -1.2)
+        + f.press(f.at(46, -2, -22, 0), (24, 18, 26), 0.2, 1.5, 1.2)
     )
 
 
@@ -184,8 +189,12 @@ def _lower_down(f: Face) -> Tensor:
 def _press(f: Face) -> Tensor:
     """Orbicularis oris with mentalis: the lips tighten against each other and thin; the chin rises."""
     half = f.press(f.at(53, -4, -8, 0), (27, 36, 30), 0.0, 1.0, 0.0)[:, 1:2] * f.near_lips(7.0, 18.0)
-    squeeze = f.upper * f.vector(0.0, -1.5, -0.9) + f.lower * f.vector(0.0, 1.6, -0.6)
-    return half * squeeze + f.press(f.at(8, 10, 12, 0), (30, 30, 28), -0.1, 2.2, 1.2)
+    squeeze = f.upper * f.vector(0.0, -1.7, -1.3) + f.lower * f.vector(0.0, 2.2, -0.9)
+    return (
+        half * squeeze
+        + f.press(f.at(8, 10, 12, 0), (32, 32, 30), -0.1, 3.2, 2.2)
+        + f.press(f.at(54, 4, 0, -4), (15, 17, 18), -0.2, 0.6, 1.8)
+    )
 
 
 def _pucker(f: Face) -> Tensor:
@@ -229,8 +238,8 @@ def _shrug_upper(f: Face) -> Tensor:
 
 def _shrug_lower(f: Face) -> Tensor:
     """Mentalis: the chin's boss goes up and pushes the lower lip up and out."""
-    return f.press(f.at(8, 0, 10, 0), (34, 26, 34), 0.0, 7.6, 3.6) + f.lower * f.press(
-        f.at(57, 0, 4, -2), (27, 18, 26), 0.0, 4.4, 3.8
+    return f.press(f.at(8, 0, 10, 0), (42, 28, 38), 0.0, 8.0, 4.2) + f.lower * f.press(
+        f.at(57, 0, 4, -2), (34, 20, 30), 0.0, 5.2, 4.2
     )
 
 

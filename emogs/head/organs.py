@@ -16,6 +16,8 @@ _EYE_SECTORS = 20
 # Crown width and height from the midline outwards, upper and lower (Wheeler's averages, rounded).
 _TEETH_UPPER = ((8.5, 10.5), (6.6, 9.3), (7.6, 10), (7, 8.5), (6.8, 8.3), (10, 7.5))
 _TEETH_LOWER = ((5.2, 8.8), (5.7, 9), (6.8, 10), (7, 8.5), (7.1, 8), (11, 7.5))
+_GROOVE, _NOTCH = 1.7, 0.17
+"""Where two teeth meet: depth of the groove between them, mm; share of the crown by which their edges give way."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,20 @@ def teeth(upper: bool) -> Organ:
     profile = ((-0.4, -0.1), (0.5, 0.35), (-0.1, 0.97), (-1.5, 1.0), (-4.5, 0.45))
     rows = []
     for offset, share in profile:
-        inset = np.where(share < 0, 0, narrow) * (0.9 if offset > -1 else 0.3)
-        level = base + down * height * share * (1 - 0.06 * narrow * (share > 0.9))
+        inset = np.where(share < 0, 0, narrow) * (_GROOVE if offset > -1 else 0.3)
+        level = base + down * height * share * (1 - _NOTCH * narrow * (share > 0.9))
         rows.append(np.column_stack([position[:, 0], level, position[:, 1]]) + _lift(outward, offset - inset))
     return _strip(np.stack(rows), flip=not upper)
+
+
+def beside_gap(position: np.ndarray, upper: bool) -> np.ndarray:
+    """[M] millimetres along the dental arch from points [M, 3] to where the nearest two teeth meet."""
+    widths = np.array([width for width, _ in (_TEETH_UPPER if upper else _TEETH_LOWER)])
+    gaps = np.concatenate([-np.cumsum(widths)[::-1], [0.0], np.cumsum(widths)])
+    fine = np.linspace(-50, 50, 2001)
+    line, _ = _arch(fine, front=106.3 if upper else 103.3, half_width=28.0 if upper else 26.0)
+    nearest = np.square(position[:, None, [0, 2]] - line[None]).sum(-1).argmin(1)
+    return np.abs(fine[nearest][:, None] - gaps).min(1)
 
 
 def gums(upper: bool) -> Organ:
@@ -103,7 +115,7 @@ def _tooth_columns(crowns: tuple[tuple[float, float], ...]) -> tuple[np.ndarray,
     along, narrow, height, start = [0.0], [1.0], [crowns[0][1]], 0.0
     for i, (width, tall) in enumerate(crowns):
         following = crowns[min(i + 1, len(crowns) - 1)][1]
-        along += [start + 0.2 * width, start + 0.8 * width, start + width]
+        along += [start + 0.14 * width, start + 0.86 * width, start + width]
         narrow += [0.0, 0.0, 1.0]
         height += [tall, tall, (tall + following) / 2]
         start += width

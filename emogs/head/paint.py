@@ -22,6 +22,8 @@ PUPIL = (0.03, 0.03, 0.03)
 CARUNCLE = (0.78, 0.50, 0.47)
 LID_MARGIN = (0.74, 0.50, 0.45)
 LASHES = (0.24, 0.17, 0.14)
+_BITE = -34.8
+"""Height at which upper and lower teeth meet, mm."""
 
 
 def skin(position: np.ndarray, rings: np.ndarray) -> np.ndarray:
@@ -57,8 +59,13 @@ def eyeball(position: np.ndarray) -> np.ndarray:
 
 
 def teeth(position: np.ndarray) -> np.ndarray:
-    """Colours [M, 3] of teeth: darker towards the back of the mouth."""
-    return np.array(TOOTH) * (0.45 + 0.55 * _step(position[:, 2], 66, 104))[:, None]
+    """Colours [M, 3] of teeth: darker towards the back of the mouth and where two meet, yellower towards the gum."""
+    upper = position[:, 1] > _BITE
+    gap = np.where(upper, organs.beside_gap(position, True), organs.beside_gap(position, False))
+    root = _step(np.abs(position[:, 1] - _BITE), 3.0, 9.0)
+    colour = _blend(np.tile(TOOTH, (len(position), 1)), (0.86, 0.77, 0.62), 0.5 * root)
+    colour = colour * (1 - 0.5 * (1 - _step(gap, 0.2, 1.1)))[:, None]
+    return colour * (0.45 + 0.55 * _step(position[:, 2], 66, 104))[:, None]
 
 
 def gum(position: np.ndarray) -> np.ndarray:

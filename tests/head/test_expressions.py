@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from emogs.emotion import EMOTIONS, expression_from_emotion
 from emogs.head import ARKIT_NAMES, HeadTemplate, load_ict
 from emogs.head.builtin import builtin_head, neutral_head
 from emogs.head.expressions import JAW_OPEN, build_expressions
@@ -287,3 +288,34 @@ def test_landmarks_move_as_in_ict(ict_folder):
     for name, least in _COSINES.items():
         one, other = ((wear(h, **{name: 1.0}) - wear(h))[ict.landmarks] for h in (ours, ict))
         assert torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0) > least, name
+
+
+def test_emotions_move_the_landmarks_as_icts_do(ict_folder):
+    """The seven emotions on both heads: direction and size of the 68 landmarks' displacement, in outer-eye widths."""
+    ict = load_ict(ict_folder)
+    codes = expression_from_emotion(torch.eye(len(EMOTIONS)))
+    shifts = []
+    for head in (builtin_head(), ict):
+        marks = head.vertices[head.landmarks]
+        moved = head.deform(expression=codes)[:, head.landmarks] - marks
+        shifts.append((moved / (marks[45] - marks[36]).norm()).flatten(1))
+    cosine = torch.cosine_similarity(*shifts)
+    size = shifts[0].norm(dim=1) / shifts[1].norm(dim=1)
+    for name, c, s in zip(EMOTIONS, cosine.tolist(), size.tolist(), strict=True):
+        print(f"{name}: cosine {c:.2f}, size {s:.2f}")
+    assert cosine.amin() > 0.85 and size.amin() > 0.7 and size.amax() < 1.25
+
+
+def test_each_emotion_is_its_own_face():
+    """No emotion is a weaker other one: fear and surprise share brows and lids, but little of the mouth."""
+    head = builtin_head()
+    moved = head.deform(expression=expression_from_emotion(torch.eye(len(EMOTIONS)))) - head.vertices
+    marks = moved[:, head.landmarks].flatten(1)
+    alike = torch.cosine_similarity(marks[:, None], marks[None], dim=-1) - torch.eye(len(EMOTIONS))
+    mouth = moved[:, head.landmarks[48:]].flatten(1)
+    fear, surprise = EMOTIONS.index("fear"), EMOTIONS.index("surprise")
+    print(
+        f"most alike {alike.amax():.2f}; fear and surprise at the mouth"
+        f" {torch.cosine_similarity(mouth[fear], mouth[surprise], dim=0):.2f}"
+    )
+    assert alike.amax() < 0.85

@@ -96,8 +96,8 @@ def test_emotions_move_icts_face_as_its_own_shapes_do(ict_folder):
     for name, c, r in zip(EMOTIONS, cosine.tolist(), ratio.tolist(), strict=True):
         print(f"{name}: cosine {c:.2f}, magnitude {r:.2f}")
     print(f"median unexplained {found.unexplained[moving].median():.2f}, apart {1000 * found.distance:.2f} mm")
-    assert cosine.min() > 0.6 and cosine.mean() > 0.8
-    assert ratio.min() > 0.35 and ratio.max() < 1.3
+    assert cosine.min() > 0.8 and cosine.mean() > 0.9
+    assert ratio.min() > 0.65 and ratio.max() < 1.2
 
 
 def test_a_mapping_of_the_users_own(flame: HeadTemplate, tmp_path):
