@@ -69,11 +69,8 @@ def test_eyeballs_turn_rigidly_about_their_centres(template: HeadTemplate):
     others[part(template, "eye_left")] = False
     assert torch.equal(still[others], template.vertices[others])
     ball, joint = part(template, "eye_left"), template.skeleton.regressor[template.skeleton.names.index("eye_left")]
-    back = ball[template.vertices[ball, 2] < template.vertices[ball, 2].median()]
-    radius = (template.vertices[back] - joint @ template.vertices).norm(dim=1)
-    assert (radius - radius.median()).abs().median() < 0.01 * radius.median(), (
-        "the joint lies in the middle of the ball"
-    )
+    middle = (template.vertices[ball].amin(0) + template.vertices[ball].amax(0)) / 2
+    assert torch.dist(joint @ template.vertices, middle) < 1.5e-3, "of the box, which a cornea makes longer in front"
     torch.testing.assert_close(joint @ still, joint @ template.vertices, atol=1e-6, rtol=0)
 
 
