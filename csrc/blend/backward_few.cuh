@@ -129,7 +129,7 @@ __device__ void back_over_list(const BlendBackward<float>& p, const BucketPlace&
 /// Adds the regions' sums of the thread's pair and writes its row.
 template <int kPlanes, bool kMagnitudes>
 __device__ void write_row_of_sums(const BlendBackward<float>& p, const BucketPlace& place,
-                                  const FewBackwardShared<kPlanes, kMagnitudes>& shared, unsigned touched) {
+                                  const FewBackwardShared<kPlanes, kMagnitudes>& shared) {
   constexpr int moments = PairMoments<kMagnitudes>::kCount, count = moments + kPlanes;
   const int slot = threadIdx.x;
   if (slot >= place.count) return;
@@ -138,7 +138,7 @@ __device__ void write_row_of_sums(const BlendBackward<float>& p, const BucketPla
   float sums[count] = {};
 #pragma unroll
   for (int region = 0; region < kRegions; ++region)
-    if ((touched >> region & 1) && slot < shared.matter[region])
+    if ((shared.bucket.touching[region][slot / kWarpLanes] >> slot % kWarpLanes & 1) && slot < shared.matter[region])
 #pragma unroll
       for (int k = 0; k < count; ++k) sums[k] += shared.sums[region][slot][k];
   const float median = p.wants_median() ? median_grad(shared.medians, shared.median_grads, slot) : 0.0f;
@@ -157,8 +157,18 @@ __device__ void write_row_of_sums(const BlendBackward<float>& p, const BucketPla
   }
 }
 
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ == 900 || __CUDA_ARCH__ == 1000)
+constexpr int kMostBlocks = 5;  // that 228 KiB of shared memory have room for
+#else
+constexpr int kMostBlocks = 3;
+#endif
+
+/// Blocks that a multiprocessor of 64k registers holds without a spill: 5 to 3 from the smallest kernel to the largest.
 template <int kPlanes, bool kMagnitudes>
-__global__ void __launch_bounds__(kBlendThreads)
+constexpr int kFewBlocks = 8 - kPlanes - kMagnitudes < kMostBlocks ? 8 - kPlanes - kMagnitudes : kMostBlocks;
+
+template <int kPlanes, bool kMagnitudes>
+__global__ void __launch_bounds__(kBlendThreads, kFewBlocks<kPlanes, kMagnitudes>)
     backward_few_kernel(BlendBackward<float> p, int64_t tiles, BlendSettings<float> with_cut) {
   using Shared = FewBackwardShared<kPlanes, kMagnitudes>;
   EMOGS_DYNAMIC_SHARED(Shared, shared);
@@ -190,11 +200,11 @@ __global__ void __launch_bounds__(kBlendThreads)
 #pragma unroll
   for (int i = 0; i < 2; ++i) pixels[i].matter *= StagedBucket<4>::kStride;
   stage_null(shared->bucket);
-  const unsigned touched = stage_pair(shared->bucket, place.tile, load, settings);
+  stage_pair(shared->bucket, place.tile, load, settings);
   __syncthreads();
   back_over_list(p, place, *shared, lane, pixels, grads, settings);
   __syncthreads();
-  write_row_of_sums(p, place, *shared, touched);
+  write_row_of_sums(p, place, *shared);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@ namespace emogs {
 namespace {
 
 constexpr int kSumThreads = 128;
+constexpr int kLongRows = 64;            // of a splat; more are dealt to all of a warp's lanes
 constexpr int kBackgroundTiles = 8;      // of an image whose pixels a block adds up
 constexpr int kBackgroundChannels = 32;  // at a time: a lane each, when blocks' sums are added
 
@@ -20,25 +21,54 @@ __device__ inline float4 shuffle(float4 four, int from, int width) {
                      __shfl_sync(kAllLanes, four.z, from, width), __shfl_sync(kAllLanes, four.w, from, width));
 }
 
+__device__ inline void add(float4& sum, float4 four) {
+  sum.x += four.x, sum.y += four.y, sum.z += four.z, sum.w += four.w;
+}
+
+/// Four columns of every `step`-th row.
+__device__ inline float4 sum_rows(const float4* rows, int64_t begin, int64_t end, int step, int64_t columns) {
+  float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll 4
+  for (int64_t row = begin; row < end; row += step) add(sum, rows[row * columns]);
+  return sum;
+}
+
+/// The sum of a splat's rows, in groups of kLanes lanes that have a splat each. The rows of a splat over many tiles are
+/// dealt to all groups of the warp, if they are many: the number of rows alone decides, so that the order of a sum is
+/// always the same.
+template <int kLanes>
+__device__ inline float4 sum_splat(const float4* rows, int begin, int end, int64_t columns) {
+  constexpr int groups = kWarpLanes / kLanes;
+  const int lane = threadIdx.x % kWarpLanes, group = lane / kLanes;
+  const bool shared = groups > 2 && end - begin > kLongRows;
+  float4 sum = sum_rows(rows, begin, shared ? begin : end, 1, columns);
+  for (unsigned left = __ballot_sync(kAllLanes, shared && lane % kLanes == 0); left != 0; left &= left - 1) {
+    const int owner = __ffs(int(left)) - 1;
+    const int first = __shfl_sync(kAllLanes, begin, owner), last = __shfl_sync(kAllLanes, end, owner);
+    float4 part = sum_rows(rows, first + group, last, groups, columns);
+#pragma unroll
+    for (int step = kLanes; step < kWarpLanes; step *= 2)
+      add(part, make_float4(__shfl_xor_sync(kAllLanes, part.x, step), __shfl_xor_sync(kAllLanes, part.y, step),
+                            __shfl_xor_sync(kAllLanes, part.z, step), __shfl_xor_sync(kAllLanes, part.w, step)));
+    if (group == owner / kLanes) sum = part;
+  }
+  return sum;
+}
+
 /// kLanes lanes a splat, each four columns of the rows at a time.
 template <int kLanes>
 __global__ void __launch_bounds__(kSumThreads) add_rows_kernel(BlendBackward<float> p) {
   const int64_t splat = (int64_t(blockIdx.x) * kSumThreads + threadIdx.x) / kLanes;
-  const int lane = threadIdx.x % kLanes, width = int(pair_sums_width(p.channels)), columns = width / 4;
+  const int lane = threadIdx.x % kLanes, columns = int(pair_sums_width(p.channels)) / 4;
   const bool exists = splat < p.images * p.count;
-  int64_t begin = exists ? p.rows[2 * splat] : 0, end = exists ? p.rows[2 * splat + 1] : 0;
+  int begin = exists ? p.rows[2 * splat] : 0, end = exists ? p.rows[2 * splat + 1] : 0;
   if (begin < 0 || end > p.pairs) begin = end = 0;
   const float4* rows = reinterpret_cast<const float4*>(p.pair_sums);
   const int channels_at = p.grad_probes ? kMoments + 2 : kMoments, depth_at = channels_at + int(p.channels);
   float4 first = make_float4(0, 0, 0, 0), depths = first;
   for (int column = lane; column - lane < columns; column += kLanes) {
-    float4 sum = make_float4(0, 0, 0, 0);
-#pragma unroll 4
-    for (int64_t row = begin; row < end; ++row) {
-      if (column >= columns) break;
-      const float4 four = rows[row * columns + column];
-      sum.x += four.x, sum.y += four.y, sum.z += four.z, sum.w += four.w;
-    }
+    const int readable = minimum(column, columns - 1);  // lanes too many repeat the last and drop it
+    const float4 sum = sum_splat<kLanes>(rows + readable, begin, end, columns);
     if (column == lane) first = sum;
     if (column == depth_at / 4) depths = sum;
 #pragma unroll

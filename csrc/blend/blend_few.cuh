@@ -115,7 +115,7 @@ __device__ void write_pixel(const BlendForward<float>& p, const TilePlace& tile,
       if (p.backgrounds)
         sums.sums[c] = multiply_add(transmittance, p.backgrounds[tile.image * p.channels + c], sums.sums[c]);
       p.image_colors[pixel * p.channels + c] = sums.sums[c];
-    } else if (c == p.channels && p.blends_depth()) {
+    } else if (c < planes_of(p)) {
       p.depths[pixel] = sums.sums[c];
     }
   }

@@ -98,8 +98,10 @@ __device__ inline PairLoad<kChannels> load_pair(const BlendForward<float>& p, in
   pair.first = __ldg(record), pair.last = __ldg(record + 1);
 #pragma unroll
   for (int c = 0; c < kChannels; ++c) {
-    if (c < p.channels) pair.channels[c] = __ldg(p.colors + splat * p.channels + c);
-    if (c == p.channels && p.blends_depth()) pair.channels[c] = pair.last.z;
+    if (c < p.channels)
+      pair.channels[c] = __ldg(p.colors + splat * p.channels + c);
+    else
+      pair.channels[c] = c < planes_of(p) ? pair.last.z : 0.0f;
   }
   return pair;
 }
@@ -152,10 +154,10 @@ __device__ inline unsigned touched_regions(const TilePlace& tile, const StagedSp
   return touched;
 }
 
-/// Writes the thread's pair into the bucket; returns which regions it can touch. The block meets before lists are made.
+/// Writes the thread's pair into the bucket, and which regions it can touch. The block meets before lists are made.
 template <int kChannels, int kLoaded>
-__device__ unsigned stage_pair(StagedBucket<kChannels>& bucket, const TilePlace& tile, const PairLoad<kLoaded>& pair,
-                               const BlendSettings<float>& settings) {
+__device__ void stage_pair(StagedBucket<kChannels>& bucket, const TilePlace& tile, const PairLoad<kLoaded>& pair,
+                           const BlendSettings<float>& settings) {
   const StagedSplat<float> s =
       stage_splat(pair.first.x, pair.first.y, pair.first.z, pair.first.w, pair.last.x, pair.last.y);
   StagedPair<kChannels>& staged = bucket.pairs[threadIdx.x];
@@ -173,7 +175,6 @@ __device__ unsigned stage_pair(StagedBucket<kChannels>& bucket, const TilePlace&
     const unsigned word = __ballot_sync(kAllLanes, touched >> region & 1);
     if (threadIdx.x % kWarpLanes == 0) bucket.touching[region][threadIdx.x / kWarpLanes] = word;
   }
-  return touched;
 }
 
 /// The null record, once a block.

@@ -89,12 +89,11 @@ struct PairMoments {
   /// Adds a row of eight pixels: their gradients of sigma, and offsets from the splat.
   __device__ void add_row(const float (&grad)[kRegionSize], const float (&dx)[kRegionSize], float dy,
                           const StagedSplat<float>& s) {
-    float one = 0, x = 0, xx = 0;
+    float one = grad[0], x = grad[0] * dx[0], xx = x * dx[0];
 #pragma unroll
     for (int i = 0; i < kRegionSize; ++i) {
       const float grad_x = grad[i] * dx[i];
-      one += grad[i], x += grad_x;
-      xx = multiply_add(grad_x, dx[i], xx);
+      if (i > 0) one += grad[i], x += grad_x, xx = multiply_add(grad_x, dx[i], xx);
       if (kMagnitudes) {
         // of the conic: a = -2 ln 2 xx, b = -ln 2 xy, c = -2 ln 2 yy
         const float grad_y = grad[i] * dy, b = -0.6931471806f * s.xy;

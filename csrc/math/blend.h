@@ -182,8 +182,8 @@ EMOGS_HD BlendBack<V> blend_backward(V transmittance, V behind, Alpha<V> alpha, 
   const V inverse = reciprocal_normal(V(T(1)) - alpha.value);
   const V before = transmittance * inverse;
   const V weight = alpha.value * before;
-  const V grad_alpha = before * dot - behind * inverse;
-  return {weight, before, multiply_add(weight, dot, behind), -alpha.free * grad_alpha};
+  const V negated_grad_alpha = behind * inverse - before * dot;
+  return {weight, before, multiply_add(weight, dot, behind), alpha.free * negated_grad_alpha};
 }
 
 /// Sums over the pixels of a splat of dL/dsigma times 1, dx, dy, dx², dx dy, dy², with the offset (dx, dy) from the

@@ -139,6 +139,14 @@ def test_gradients_of_many_lengths(channels, device):
         assert_near_gradients(scene_call(count, settings=endless, **options), device)
 
 
+@pytest.mark.parametrize("channels", [3, 20])
+def test_gradients_of_splats_over_many_tiles(channels, device):
+    """The rows of a splat over more than 64 tiles are dealt to all lanes of a warp."""
+    call = scene_call(12, channels=channels, size=(170, 130), scale=0.3, spread=0.5, cameras=1)
+    assert torch.bincount(call.tiles.ids).max() > 64 > torch.bincount(call.tiles.ids).min()
+    assert_near_gradients(call, device)
+
+
 def test_gradients_of_nothing(device):
     mask = torch.zeros(2, 2, 3, dtype=torch.bool)
     for call in (scene_call(mask=mask), scene_call(0)):
