@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import pytest
 import torch
-from emulation import DEVICES, on_cpu
+from emulation import DEVICES, emulated, on_cpu
 from raster_leaves import everything, images, leaves_of
 from raster_scenes import RandomScene, random_scene
 
 import emogs
 from emogs import CapacityError, RasterSettings, RasterWorkspace
+from emogs.compat.gsplat import rasterization
 from emogs.ops.tiles import tile_shape
 
 pytestmark = pytest.mark.parametrize("device", DEVICES[1:], indirect=True)
@@ -82,10 +84,36 @@ def test_images_and_all_gradients(device, case, settings):
 
 
 def test_the_same_bits_every_time(device):
+    """In whatever order threads and blocks run."""
     scene = moved(scene_of(200, scale=0.2), device)
     first = everything(scene)
-    for again in (everything(scene) for _ in range(3)):
+    for seed in range(3):
+        with emulated(f"random:{40 + seed}") if device.type == "cpu" else contextlib.nullcontext():
+            again = everything(scene)
         assert all(torch.equal(again[name], value) for name, value in first.items())
+
+
+def test_gsplats_signature(device):
+    """Its `meta` too, with the gradients that strategies read."""
+    scene = scene_of(80)
+    g, cameras = scene.gaussians, scene.cameras
+    results = []
+    for to, where in ((device, contextlib.nullcontext()), (torch.device("cpu"), on_cpu())):
+        with where:
+            leaves = [
+                moved(t, to).clone().requires_grad_() for t in (g.means, g.quats, g.scales, g.opacities, g.colors)
+            ]
+            view, K = moved(cameras.viewmats, to), moved(cameras.Ks, to)
+            image, alphas, meta = rasterization(*leaves, view, K, 53, 37, packed=False, absgrad=True)
+            meta["means2d"].retain_grad()
+            (image.square().sum() + alphas.sum()).backward()
+            names = ("radii", "depths", "tiles_per_gauss", "isect_ids", "flatten_ids", "isect_offsets")
+            grads = [t.grad for t in (*leaves, meta["means2d"])] + [meta["means2d"].absgrad]
+            results.append([image.detach(), *grads, *(meta[name].detach() for name in names)])
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.device.type == device.type and ours.dtype == theirs.dtype and theirs.any()
+        tolerance = 1e-5 * float(theirs.abs().max()) if theirs.is_floating_point() else 0
+        torch.testing.assert_close(ours.cpu(), theirs, rtol=0, atol=tolerance)
 
 
 def test_masks_and_probes(device):

@@ -40,8 +40,8 @@ class RasterSettings:
     normals: bool = False
     """Blend normals too: `Rendering.normals`."""
     deterministic: bool = False
-    """The same bits in every run, gradients included. On the CPU that always holds, for any number of threads; CUDA
-    will need to be asked, because it costs speed there."""
+    """The same bits in every run, gradients included. That always holds, whether asked for or not: on the CPU for any
+    number of threads, and on CUDA, where sums have a fixed order too."""
     depth: DepthMode = "accumulated"
     """`Rendering.depths`: sums of weight times depth, those divided by alpha ("expected"), the depth of the splat at
     which the transmittance falls to one half or below ("median"; 0 where it never does), or nothing."""
