@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pybind11
@@ -62,23 +61,24 @@ def environment(sanitizer: str) -> dict[str, str]:
         "LD_PRELOAD": " ".join(preload),
         "TSAN_OPTIONS": f"{log}:ignore_noninstrumented_modules=1:exitcode=66",
         "ASAN_OPTIONS": f"{log}:detect_leaks=0",
-        "UBSAN_OPTIONS": f"{log}:print_stacktrace=1",
+        "UBSAN_OPTIONS": "print_stacktrace=1",  # beside AddressSanitizer it knows no log_path
         "EMOGS_EMULATOR_BUILD": str(folder(sanitizer)),
         "EMOGS_TEST_ORDERS": ORDER[sanitizer],
     }
 
 
-def run(command: list[str | Path], changes: Mapping[str, str]) -> int:
-    return subprocess.run(command, cwd=ROOT, env=os.environ | changes).returncode
+def run(command: list[str | Path], sanitizer: str) -> int:
+    """Under the sanitizer; what comes to the standard error is left in a file, for take_reports."""
+    with (folder(sanitizer) / "report.stderr").open("w") as errors:
+        return subprocess.run(command, cwd=ROOT, env=os.environ | environment(sanitizer), stderr=errors).returncode
 
 
 def take_reports(sanitizer: str) -> list[str]:
-    """What the sanitizer has written since this was last called: a summary of each report."""
+    """What the sanitizer has said since this was last called: a summary of each report."""
     summaries: list[str] = []
     for path in sorted(folder(sanitizer).glob("report.*")):
         text = path.read_text(errors="replace")
-        lines = re.findall(r"^SUMMARY: .*|^.*runtime error: .*", text, re.MULTILINE)
-        summaries += lines or [text.strip().split("\n")[0]]
+        summaries += re.findall(r"^SUMMARY: .*|^.*runtime error: .*|^.*Sanitizer: CHECK failed.*", text, re.MULTILINE)
         path.rename(path.with_name(f"last-{path.name}"))
     return summaries
 
@@ -88,15 +88,16 @@ def check(sanitizer: str, arguments: list[str]) -> list[str]:
     build(sanitizer)
     take_reports(sanitizer)
     module = folder(sanitizer) / "libseeded_bugs.so"
-    run([sys.executable, "-c", CALL_CANARY, module, CANARY[sanitizer]], environment(sanitizer))
+    run([sys.executable, "-c", CALL_CANARY, module, CANARY[sanitizer]], sanitizer)
     if not take_reports(sanitizer):
         return ["the sanitizer does not see a seeded bug in a module that Python has loaded"]
     problems = []
     seeded = [sys.executable, "-m", "pytest", "-q", "tests/emulator/test_seeded_bugs.py"]
-    if run(seeded, {"EMOGS_SANITIZE": sanitizer}) != 0:
+    if subprocess.run(seeded, cwd=ROOT, env=os.environ | {"EMOGS_SANITIZE": sanitizer}).returncode != 0:
         problems.append("seeded bugs are not caught as stated in tests/emulator/README.md")
-    tests = [sys.executable, "-m", "pytest", "-q", "-k", "emulated", "-p", "no:cacheprovider", *arguments]
-    if (code := run(tests, environment(sanitizer))) != 0:
+    # What is written to the file descriptor must not be captured: a report that ends the process would be lost.
+    options = ["-q", "-k", "emulated", "-p", "no:cacheprovider", "--capture=sys"]
+    if (code := run([sys.executable, "-m", "pytest", *options, *arguments], sanitizer)) != 0:
         problems.append(f"pytest ended with exit code {code}")
     return problems + sorted(set(take_reports(sanitizer)))
 
