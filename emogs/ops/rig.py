@@ -34,8 +34,8 @@ def rig_frames(vertices: Tensor, faces: Tensor, rest: Tensor) -> Tensor:
     Returns:
         [B, F, 8]: quaternion wxyz (unit), translation, scale. Differentiable in `vertices`.
     Raises:
-        TypeError, ValueError: an argument does not fit, or a face names no vertex (but on CUDA, where looking would wait
-            for the device, its frame is NaN).
+        TypeError, ValueError: an argument does not fit, or a face names no vertex (on CUDA, where looking would
+            wait for the device, its frame is NaN instead).
 
     >>> rest = torch.tensor([[0.0, 0, 0], [3, 0, 0], [0, 3, 0]])
     >>> rig_frames(2 * rest[None], torch.tensor([[0, 1, 2]]), rest)
