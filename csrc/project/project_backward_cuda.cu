@@ -39,19 +39,21 @@ __device__ __forceinline__ Vec3<float> sh_color_backward(const ProjectBackward<f
   Vec3<float> grad_view;
   with_degree(p.harmonics, [&](auto degree) {
     const ShBasis<float> basis = sh_basis(direction, degree);
-    ShBasis<float> grad_basis = {};
-    float grad_delta[3];
+    float grad[3], grad_delta[3];
 #pragma unroll
     for (int channel = 0; channel < 3; channel++) {
       const float sum = harmonic_sum(coefficients, basis, degree, channel, kEmotion, delta);
-      const float grad = sh_colour(sum) > 0.0f ? grad_colors[channel] : 0.0f;
-      grad_delta[channel] = grad * basis.value[0];
-#pragma unroll
-      for (int s = 0; s < harmonics_of(degree); s++) {
-        if (s > 0) grad_basis.value[s] += grad * coefficients[3 * s + channel];
-        grad_harmonics[3 * s + channel] += grad * basis.value[s];
-      }
+      grad[channel] = sh_colour(sum) > 0.0f ? grad_colors[channel] : 0.0f;
+      grad_delta[channel] = grad[channel] * basis.value[0];
     }
+    ShBasis<float> grad_basis = {};
+#pragma unroll
+    for (int s = 0; s < harmonics_of(degree); s++)  // a gradient takes the register of its value
+#pragma unroll
+      for (int channel = 0; channel < 3; channel++) {
+        if (s > 0) grad_basis.value[s] += grad[channel] * coefficients[3 * s + channel];
+        grad_harmonics[3 * s + channel] += grad[channel] * basis.value[s];
+      }
     grads.delta_color = grads.delta_color + Vec3<float>{grad_delta[0], grad_delta[1], grad_delta[2]};
     grad_view = normalize_backward(view, sh_basis_backward(direction, degree, grad_basis));
   });
@@ -111,24 +113,23 @@ __device__ __forceinline__ ImageGrads images_backward(const ProjectBackward<floa
     __syncwarp();
     if (threadIdx.x % kWarp == 0) camera = camera_at(p, camera_row, c);
     __syncwarp();
-    float low[4], high[4], grad_low[4], grad_high[4];
-    load_values(p.splats + kSplatSize * at, low), load_values(p.splats + kSplatSize * at + 4, high);
-    const bool visible = lane.inside && high[3] != 0.0f;
+    const bool visible = lane.inside && p.splats[kSplatSize * at + 7] != 0.0f;
     CameraGrad<float> grad_camera = {};
     if (visible) {
-      load_values(p.grad_splats + kSplatSize * at, grad_low),
-          load_values(p.grad_splats + kSplatSize * at + 4, grad_high);
+      // The colour first: what is read and made below would wait in registers.
+      Vec3<float> grad_view = {0, 0, 0};
+      if (p.harmonics)
+        grad_view = sh_color_backward<kEmotion>(p, camera, world.mean, face, lane.coefficients, delta_color,
+                                                load_vec3(p.grad_splat_colors + 3 * at), lane.own + kStoredSums, grads);
+      float low[4], high[4], grad_low[4], grad_high[4];
+      load_values(p.splats + kSplatSize * at, low), load_values(p.splats + kSplatSize * at + 4, high);
+      load_values(p.grad_splats + kSplatSize * at, grad_low);
+      load_values(p.grad_splats + kSplatSize * at + 4, grad_high);
       const Splat<float> splat = {low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]};
       const Splat<float> grad = {grad_low[0],  grad_low[1],  grad_low[2],  grad_low[3],
                                  grad_high[0], grad_high[1], grad_high[2], grad_high[3]};
       SplatGrad<float> back = make_splat_backward(camera, world.mean, shape, splat, grad, settings);
-      if (p.harmonics) {
-        const Vec3<float> grad_view =
-            sh_color_backward<kEmotion>(p, camera, world.mean, face, lane.coefficients, delta_color,
-                                        load_vec3(p.grad_splat_colors + 3 * at), lane.own + kStoredSums, grads);
-        back.mean = back.mean + grad_view;
-        back.camera.position = -grad_view;
-      }
+      if (p.harmonics) back.mean = back.mean + grad_view, back.camera.position = -grad_view;
       if (p.grad_splat_normals)
         grads.normal = grads.normal + facing(camera, world.mean, normal, load_vec3(p.grad_splat_normals + 3 * at));
       grads.seen = true;
@@ -258,17 +259,21 @@ __device__ __forceinline__ void elements_backward(const ProjectBackward<float>& 
                         harmonics + offset * harmonics_stride(p.harmonics));
       __syncwarp();
     }
-    const Gaussian<float> stored = load_gaussian(p, shared.chunk.gaussian[e] * p.count + lane.index);
+    const int64_t stored_at = shared.chunk.gaussian[e] * p.count + lane.index;
     float* own_deltas = deltas + e * kColumns * kTile;
-    const Delta<float> delta = kEmotion ? load_delta<kTile>(own_deltas, i) : Delta<float>();
-    float delta_color[3] = {};
-    if (kEmotion && p.harmonics) load_values(own_deltas + kColorColumn * kTile + 3 * i, delta_color);
-    const Frame<float> frame = p.binding ? load_frame(p, shared.chunk.rig[e], face) : Frame<float>();
-    const Gaussian<float> world = pose(stored, kEmotion, delta, p.binding, frame).world;
-    const ImageGrads grads =
-        images_backward<kEmotion>(p, settings, lane, world, frame.rotation, delta_color, shared.chunk.camera[e],
-                                  element, work.begin / kWarp + subtile, shared.cameras[warp]);
-    const StoredGrads back = pose_backward<kEmotion>(p, stored, delta, frame, grads);
+    const auto read_delta = [&] { return kEmotion ? load_delta<kTile>(own_deltas, i) : Delta<float>(); };
+    const auto read_frame = [&] { return p.binding ? load_frame(p, shared.chunk.rig[e], face) : Frame<float>(); };
+    ImageGrads grads;
+    {
+      float delta_color[3] = {};
+      if (kEmotion && p.harmonics) load_values(own_deltas + kColorColumn * kTile + 3 * i, delta_color);
+      const Frame<float> frame = read_frame();
+      const Gaussian<float> world = pose(load_gaussian(p, stored_at), kEmotion, read_delta(), p.binding, frame).world;
+      grads = images_backward<kEmotion>(p, settings, lane, world, frame.rotation, delta_color, shared.chunk.camera[e],
+                                        element, work.begin / kWarp + subtile, shared.cameras[warp]);
+    }
+    __syncwarp();  // inputs are read again, to leave their registers to the images
+    const StoredGrads back = pose_backward<kEmotion>(p, load_gaussian(p, stored_at), read_delta(), read_frame(), grads);
     if (lane.inside) {
       add_stored(back.stored, lane.own);
       if (kEmotion) store_delta<kTile>(back.delta, grads.delta_color, own_deltas, i);
