@@ -293,7 +293,7 @@ __global__ void __launch_bounds__(kThreads, 2)
                                       bool fours) {
   __shared__ BackwardShared<kTile> shared;
   EMOGS_DYNAMIC_SHARED(float, dynamic);
-  float* deltas = dynamic;  // [kChunk, kColumns * kTile]
+  float* deltas = dynamic;  // [chunk_size, kColumns * kTile]
   float* harmonics = dynamic + (kEmotion || !p.harmonics ? kColumns * kTile * chunk_size : 0);  // [kTile, stride]
   float* sums = harmonics + (p.harmonics ? kTile * harmonics_stride(p.harmonics) : 0);  // [kThreads, own_stride]
   const int stride = own_stride(p.harmonics);
