@@ -1,6 +1,7 @@
 """The speed gate: `emogs bench run`, or `python benchmarks/speed.py run` in a checkout.
 
-    run    times every public operation and stores the samples with the machine they were taken on
+    run        times every public operation and stores the samples with the machine they were taken on
+    compare    says of two revisions whether the second is slower
 
 See docs/speed.md for what a time proves and what it does not.
 """
@@ -60,6 +61,38 @@ def run(
     return int(code)
 
 
+def compare(
+    base: Positional[str],
+    head: Positional[str],
+    *only: Positional[str],
+    tolerance: float = 0.05,
+    rounds: int = 15,
+    threads: int = 1,
+    accept: tuple[str, ...] = (),
+    everything: bool = False,
+    quick: bool = False,
+) -> int:
+    """Compare two revisions, each built into a folder of its own, in turns. Exit code 0: not slower; 1: slower, or a
+    benchmark that cannot be compared and was not accepted; 77: cannot tell.
+
+    Args:
+        base: A git revision, or the folder of a built checkout.
+        head: Likewise.
+        only: Only benchmarks whose name contains one of these.
+        tolerance: By how much head may be slower; 0.05 is 5%.
+        rounds: Turns (base, head, head, base) between two looks at the result.
+        threads: Of the CPU operations; one leaves a core for whatever else runs.
+        accept: Names of benchmarks, or parts of them, that may be new, missing or changed; `machine` accepts two
+            different machines or compilers.
+        everything: Also time operations whose machine code is the same.
+        quick: Toy sizes.
+    """
+    import speed_gate
+
+    options = speed_gate.Options(tolerance, rounds, threads, accept, everything, quick)
+    return speed_gate.compare(base, head, only, options, console)
+
+
 def print_run(stored: dict[str, Any], quick: bool) -> None:
     """Where it ran, and a line a benchmark."""
     console.print(", ".join(f"{name} {value}" for name, value in stored["machine_info"]["emogs"].items()))
@@ -79,7 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command that the arguments name; the process ends with its verdict."""
     if any(os.environ.get(name) != value for name, value in WARM.items()):
         os.execve(sys.executable, [sys.executable, __file__, *sys.argv[1:]], os.environ | WARM)
-    sys.exit(tyro.extras.subcommand_cli_from_dict({"run": run}, prog="emogs bench", args=arguments))
+    sys.exit(tyro.extras.subcommand_cli_from_dict({"run": run, "compare": compare}, prog="emogs bench", args=arguments))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,86 @@
+"""`emogs bench compare`: every benchmark of two revisions gets a line, and all of them together an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from speed_cases import matching
+from speed_compare import KERNELS, Broken, Pair, Side, unchanged
+from speed_machine import differences
+from speed_verdict import FINE, SLOWER, UNSURE, decide
+
+__all__ = ["KERNELS", "Options", "compare"]
+
+PASSED, FAILED, CANNOT_TELL = 0, 1, 77  # 77 by the convention of test harnesses
+
+
+@dataclass(frozen=True)
+class Options:
+    tolerance: float
+    rounds: int
+    threads: int
+    accept: tuple[str, ...]
+    everything: bool
+    quick: bool
+
+    def accepts(self, name: str) -> bool:
+        return any(part in name for part in self.accept)
+
+
+class Log:
+    """Prints a line a benchmark and remembers the worst."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.failed, self.unsure = console, 0, 0
+
+    def line(self, mark: str, text: str) -> None:
+        self.failed += mark == "FAILED"
+        self.unsure += mark == "UNSURE"
+        style = {"FAILED": "red", "UNSURE": "yellow", "passed": "green"}.get(mark)
+        self.console.print(f"{mark}  {text}", style=style, markup=False, soft_wrap=True)
+
+    def hole(self, accepted: bool, text: str) -> None:
+        """What cannot be compared is never silently fine."""
+        self.line("accept" if accepted else "FAILED", text if accepted else f"{text} (--accept says that it is meant)")
+
+    def end(self) -> int:
+        code = FAILED if self.failed else CANNOT_TELL if self.unsure else PASSED
+        self.console.print(f"{self.failed} failed, {self.unsure} cannot tell")
+        return code
+
+
+def compare(base: str, head: str, only: Sequence[str], options: Options, console: Console) -> int:
+    """The exit code."""
+    log = Log(console)
+    sides = Side.of(base), Side.of(head)
+    with Pair(*sides, options.threads, options.quick) as pair:
+        machine = pair.head.ask("machine")
+        for difference in differences(pair.base.ask("machine"), machine):
+            log.hole("machine" in options.accept, f"machine, {difference}")
+        before, after = pair.base.ask("names"), pair.head.ask("names")
+        skipped = set() if options.everything else unchanged(*sides, machine["instruction_set"])
+        for name in matching(dict.fromkeys([*after, *before]), only):
+            if name not in before or name not in after:
+                log.hole(options.accepts(name), f"{name}: {'new' if name in after else 'missing'} in {head}")
+            elif name.split("/")[0] in skipped and name.endswith("/cpu"):
+                log.line("passed", f"{name}: the same machine code")
+            else:
+                time(pair, name, options, log)
+    return log.end()
+
+
+def time(pair: Pair, name: str, options: Options, log: Log) -> None:
+    """One benchmark by the clock."""
+    try:
+        other = pair.prepare(name)
+    except Broken as error:
+        return log.line("FAILED", f"{name}: {error}")
+    if other:
+        return log.hole(options.accepts(name), f"{name}: does other work, {other}")
+    verdict, paired = decide(lambda: pair.ratios(options.rounds), options.tolerance)
+    median, low, high = paired.interval()
+    figures = f"{median:.3f} times base [{low:.3f}, {high:.3f}], {len(paired.ratios)} turns"
+    mark = {SLOWER: "FAILED", FINE: "passed", UNSURE: "UNSURE"}[verdict]
+    log.line(mark, f"{name}: {verdict}, {figures}; {1 + options.tolerance:.2f} allowed")

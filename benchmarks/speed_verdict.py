@@ -1,0 +1,55 @@
+"""From paired times to a verdict: slower, not slower, or cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+SLOWER, FINE, UNSURE = "slower", "not slower", "cannot tell"
+CONFIDENCE = 0.99  # of one interval; a failure needs two that agree
+DRAWS = 4000
+
+
+@dataclass
+class Paired:
+    """Head in units of base, a ratio for each A B B A of neighbours in time."""
+
+    ratios: list[float] = field(default_factory=list)
+
+    def interval(self) -> tuple[float, float, float]:
+        """Median, and the bootstrap bounds of it."""
+        samples = np.array(self.ratios)
+        random = np.random.default_rng(0)
+        medians = np.median(random.choice(samples, (DRAWS, len(samples))), axis=1)
+        low, high = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        return float(np.median(samples)), float(low), float(high)
+
+    def verdict(self, tolerance: float) -> str:
+        """Slower if all of the interval lies above 1 + tolerance, not slower if none of it does."""
+        _, low, high = self.interval()
+        return SLOWER if low > 1 + tolerance else FINE if high <= 1 + tolerance else UNSURE
+
+
+def decide(measure: Callable[[], list[float]], tolerance: float, batches: int = 4) -> tuple[str, Paired]:
+    """Measures until it can tell, at most `batches` times.
+
+    Args:
+        measure: gives a batch of ratios.
+        tolerance: by how much head may be slower.
+        batches: after so many without an answer there is none.
+    Returns:
+        The verdict, and all ratios. "slower" needs two batches that say so each by itself, one right after the other.
+    """
+    everything, before = Paired(), ""
+    for _ in range(batches):
+        batch = Paired(measure())
+        everything.ratios += batch.ratios
+        alone, together = batch.verdict(tolerance), everything.verdict(tolerance)
+        if alone == before == SLOWER:
+            return SLOWER, everything
+        if together == FINE and SLOWER not in (alone, before):
+            return FINE, everything
+        before = alone
+    return UNSURE, everything

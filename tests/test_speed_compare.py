@@ -1,0 +1,166 @@
+"""`emogs bench compare`: what is slower fails, what is the same passes, and what cannot be compared is never fine.
+
+Verdicts are tested on ratios drawn with the noise of a shared machine; the whole tool on copies of this checkout, one
+of which does the work of emotion_norm four times.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from emogs.ops.native import _C
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import speed_code  # noqa: E402
+import speed_gate  # noqa: E402
+from pair_loop import find_compiler  # noqa: E402
+from speed_compare import Broken, Side, unchanged  # noqa: E402
+from speed_verdict import FINE, SLOWER, UNSURE, decide  # noqa: E402
+
+CASE = "emotion_norm/64x32/float32/forward/cpu"
+SLOW = """
+
+_quick_norm = norm
+
+
+def norm(*arguments):
+    for _ in range(3):
+        _quick_norm(*arguments)
+    return _quick_norm(*arguments)
+"""
+
+
+def noisy(seed: int, factor: float, spread: float = 0.03):
+    """Batches of ratios about a factor, now and then far off, as when another process interferes."""
+    random = np.random.default_rng(seed)
+
+    def measure() -> list[float]:
+        ratios = factor * np.exp(spread * random.standard_normal(15))
+        return list(np.where(random.random(15) < 0.1, ratios * 1.5, ratios))
+
+    return measure
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_verdicts(seed):
+    assert decide(noisy(seed, 1.0), 0.05)[0] == FINE
+    assert decide(noisy(seed, 1.1), 0.05)[0] == SLOWER
+
+
+def test_cannot_tell_on_the_border_and_one_slow_batch_is_no_verdict():
+    assert decide(noisy(0, 1.05), 0.05)[0] == UNSURE
+    batches = iter([[1.2] * 15] + [[1.0] * 15] * 3)
+    verdict, paired = decide(lambda: next(batches), 0.05)
+    assert verdict == FINE and len(paired.ratios) > 15
+    batches = iter([[1.2] * 15, [0.9, 1.2] * 7] * 2)
+    assert decide(lambda: next(batches), 0.05)[0] == UNSURE
+
+
+def compiled(folder: Path, name: str, source: str) -> str:
+    (folder / f"{name}.cpp").write_text(source)
+    command = [find_compiler(), "-O2", "-fPIC", "-c", f"{name}.cpp", "-o", f"{name}.o"]
+    subprocess.run(command, cwd=folder, check=True)
+    return speed_code.code_hash(folder / f"{name}.o")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="object files are ELF on Linux")
+def test_code_hash_sees_code_and_nothing_else(tmp_path):
+    source = "float g(float);\nfloat f(float x) { return g(x * 2.5f); }\n"
+    same = compiled(tmp_path, "first", source)
+    assert compiled(tmp_path, "another_name", "// a comment\n\n" + source.replace("x", "value")) == same
+    assert compiled(tmp_path, "constant", source.replace("2.5f", "3.5f")) != same
+    assert compiled(tmp_path, "callee", source.replace("g(", "h(")) != same
+    with pytest.raises(ValueError, match="not a 64-bit little-endian ELF file"):
+        speed_code.code_hash(tmp_path / "first.cpp")
+
+
+def test_new_gone_and_different_kernels_count_as_changed():
+    base = {"norm_cpu v4": "a", "blend_cpu v4": "b", "rig_cpu v4": "c"}
+    head = {"norm_cpu v4": "a", "blend_cpu v4": "d", "tiles_cpu v4": "e"}
+    assert speed_code.changed(base, head) == ["blend_cpu v4", "rig_cpu v4", "tiles_cpu v4"]
+
+
+@pytest.fixture
+def side(tmp_path):
+    """Makes a copy of this checkout by name, with files changed."""
+
+    def make(name: str, **changes: tuple[str, str]) -> str:
+        folder = tmp_path / name
+        leave_out = shutil.ignore_patterns("__pycache__", "weights", "results")
+        for part in ("emogs", "benchmarks"):
+            shutil.copytree(ROOT / part, folder / part, ignore=leave_out)
+        for path, (old, new) in changes.items():
+            file = folder / f"{path.replace('__', '/')}.py"
+            text = file.read_text()
+            assert old in text
+            file.write_text(text.replace(old, new) if old else text + new)
+        return str(folder)
+
+    return make
+
+
+def gate(base: str, head: str, *only: str, accept: tuple[str, ...] = (), everything: bool = True) -> tuple[int, str]:
+    output = io.StringIO()
+    options = speed_gate.Options(0.5, 5, 1, accept, everything, quick=True)
+    code = speed_gate.compare(base, head, only, options, Console(file=output, width=300))
+    return code, output.getvalue()
+
+
+def test_slower_fails_and_says_by_how_much(side):
+    base, slow = side("base"), side("slow", emogs__ops__norm_op=("", SLOW))
+    code, said = gate(base, slow, CASE)
+    assert code == speed_gate.FAILED and f"FAILED  {CASE}: slower, " in said, said
+    assert 2 < float(said.split("slower, ")[1].split(" times base")[0]) < 6
+    code, said = gate(slow, base, CASE)
+    assert code == speed_gate.PASSED and f"passed  {CASE}: not slower, 0." in said, said
+
+
+def test_holes_fail_unless_accepted(side):
+    base = side("base")
+    renamed = side("renamed", benchmarks__speed_cases=('both("rig_frames/8x16000', 'both("frames/8x16000'))
+    code, said = gate(base, renamed, "frames/8x16000/float32/forward")
+    assert code == speed_gate.FAILED
+    assert "rig_frames/8x16000/float32/forward/cpu: missing in" in said
+    assert "FAILED  frames/8x16000/float32/forward/cpu: new in" in said
+    assert gate(base, renamed, "frames/8x16000/float32/forward", accept=("frames/",))[0] == speed_gate.PASSED
+    other = side("other", benchmarks__speed_cases=("QUICK = Sizes(((64, 32)", "QUICK = Sizes(((64, 32)"))
+    text = Path(other, "benchmarks", "speed_cases.py")
+    text.write_text(text.read_text().replace("random(1, tokens, channels)", "random(1, 2 * tokens, channels)"))
+    code, said = gate(base, other, CASE)
+    assert code == speed_gate.FAILED and f"{CASE}: does other work, bytes " in said
+    code, said = gate(
+        base, side("machine", benchmarks__speed_machine=('about["torch"]', '"9.9"')), "intersect_tiles/head100"
+    )
+    assert code == speed_gate.FAILED and "machine, torch: " in said and "/ 9.9" in said
+
+
+def test_what_breaks_fails(side):
+    base, broken = (
+        side("base"),
+        side("broken", emogs__ops__norm_op=("", "\n\ndef norm(*_):\n    raise OSError('gone')\n")),
+    )
+    code, said = gate(base, broken, CASE)
+    assert code == speed_gate.FAILED and f"FAILED  {CASE}: " in said and "OSError: gone" in said
+    with pytest.raises(Broken, match="no-such-revision"):
+        Side.of("no-such-revision")
+
+
+def test_the_same_machine_code_is_not_timed(side):
+    here = Side(".", ROOT)
+    if not speed_code.kernel_hashes(here.build()):
+        pytest.skip("no object files here: this emogs was not built in its checkout")
+    isa = _C.isa_in_use()
+    assert unchanged(here, here, isa) == set(speed_gate.KERNELS)
+    code, said = gate(str(ROOT), str(ROOT), CASE, everything=False)
+    assert code == speed_gate.PASSED and f"{CASE}: the same machine code" in said
+    assert unchanged(here, Side("copy", Path(side("copy"))), isa) == set()  # no object files: not known
