@@ -37,9 +37,9 @@ format: .venv/.installed
 build: .venv/.installed
 	python setup.py --quiet build_ext --inplace
 
-# The CUDA kernels compiled for the CPU (tests/emulator/README.md), for the tests.
+# The CUDA kernels compiled for the CPU (tests/emulator/README.md), for the tests; on Linux.
 emulator: .venv/.installed
-	$(MAKE) --no-print-directory emulator-only
+	test "$$(uname)" != Linux || $(MAKE) --no-print-directory emulator-only
 
 emulator-only:
 	cmake -G Ninja -S . -B build/emulate -DEMOGS_CUDA=emulate -DCMAKE_MAKE_PROGRAM=$$(which ninja) \

@@ -20,6 +20,8 @@ BUILDS = {"": BUILD / "emulate", "thread": BUILD / "emulate-thread", "address": 
 SANITIZER = os.environ.get("EMOGS_SANITIZE", "")  # `make sanitize` sets it, having built that one
 SEEDS = range(1, 6)
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the emulator runs on Linux only")
+
 
 def run(bug: str, on: bool, sanitizer: str = "", order: str = "forward") -> str:
     """What came of it: "right", "wrong", "error" (of the launch), "report" (of a sanitizer), "crash"."""
