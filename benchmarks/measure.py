@@ -68,16 +68,30 @@ def bootstrap(samples: np.ndarray, draws: int = 2000) -> tuple[float, float, flo
     return float(np.median(samples)), *(float(q) for q in np.quantile(medians, [0.025, 0.975]))
 
 
-def interleave(name: str, cases: dict[str, Case], rounds: int, warmup: int = 2, **notes: object) -> Group:
-    """Measures a group: `warmup` rounds that do not count, then `rounds` that do."""
+def wall_seconds(case: Case) -> float:
+    start = time.perf_counter()
+    case()
+    return time.perf_counter() - start
+
+
+def interleave(
+    name: str,
+    cases: dict[str, Case],
+    rounds: int,
+    warmup: int = 2,
+    seconds: Callable[[Case], float] = wall_seconds,
+    **notes: object,
+) -> Group:
+    """Measures a group: `warmup` rounds that do not count, then `rounds` that do.
+
+    `seconds` runs a case and says how long it took.
+    """
     group = Group(name, {case: [] for case in cases}, dict(notes))
     for turn in range(-warmup, rounds):
         for case in list(cases)[:: -1 if turn % 2 else 1]:
-            start = time.perf_counter()
-            cases[case]()
-            seconds = round(time.perf_counter() - start, 7)
+            sample = round(seconds(cases[case]), 7)
             if turn >= 0:
-                group.samples[case].append(seconds)
+                group.samples[case].append(sample)
     return group
 
 
