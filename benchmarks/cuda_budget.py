@@ -197,23 +197,27 @@ def come_and_gone(budget: Budget, files: dict[str, dict[str, Entry]]) -> list[st
 
 
 def unexplained(files: dict[str, dict[str, Entry]]) -> list[str]:
-    """One line for every kernel of which something must be said in the budget or in the source, but is not."""
+    """One line for everything that must be said of a kernel, in the budget or in the source, but is not."""
     lines = []
     for name, kernels in files.items():
         for kernel, entry in kernels.items():
-            bad: dict[str, Place] = {}
+            found: dict[str, list[Place]] = {}
             for place, figures in places({name: {kernel: entry}}):
-                for figure in BAD:
-                    if figures.get(figure, 0) > 0:
-                        bad.setdefault(f"{figure} {figures[figure]}", place)
-                if figures["occupancy"] < FULL_ENOUGH:
-                    bad.setdefault(f"occupancy {figures['occupancy']}%, for its {figures['limit']},", place)
-                if not figures["threads"]:
-                    lines.append(f"{say(place)}: no __launch_bounds__, so nobody knows its occupancy")
-                if figures["uses_dynamic_shared"] and entry.shared_of(place[2]) is None:
-                    lines.append(f"{say(place)}: uses dynamic shared memory; its `dynamic_shared` must say how much")
-            if bad and not entry.why:
-                (what, place), more = next(iter(bad.items())), len(bad) - 1
-                rest = f" and {more} more" if more else ""
-                lines.append(f"{say(place)}: {what}{rest} must be explained: its `why` is empty")
+                for what in _wants(figures, entry, place[2]):
+                    found.setdefault(what, []).append(place)
+            for what, there in found.items():
+                more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
+                lines.append(f"{say(there[0])}{more}: {what}")
     return lines
+
+
+def _wants(figures: Figures, entry: Entry, variant: str) -> Iterator[str]:
+    bad = [figure for figure in BAD if figures.get(figure, 0) > 0]
+    bad += ["occupancy"] if figures["occupancy"] < FULL_ENOUGH else []
+    if not figures["threads"]:
+        yield "no __launch_bounds__, so nobody knows its occupancy"
+    if figures["uses_dynamic_shared"] and entry.shared_of(variant) is None:
+        yield "uses dynamic shared memory; its `dynamic_shared` must say how much"
+    if bad and not entry.why:
+        told = ", ".join(f"{figure} {figures[figure]}" for figure in bad)
+        yield f"{told} must be explained: its `why` is empty"

@@ -308,7 +308,7 @@ def test_reasons_and_dynamic_shared_memory_are_kept(tmp_path):
     assert not lines
     poor = copy.deepcopy(again.files)
     poor["x.cu"]["x_kernel"].why = ""
-    assert "spills 8 and 1 more must be explained" in unexplained(poor)[0]
+    assert "spills 8, occupancy 25 must be explained" in unexplained(poor)[0]
 
 
 # The real compiler
