@@ -13,10 +13,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 demo: build
 	python -m emogs avatar "$(PHOTO)" --emotion $(EMOTION) --out $(OUT)
 
-test: build emulator
+test: build emulator cuda-gate
 	python -m pytest $(PYTEST_ARGS)
 
-check: build emulator
+check: build emulator cuda-gate
 	ruff check .
 	ruff format --check .
 	clang-format --dry-run --Werror $(shell git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
