@@ -272,8 +272,9 @@ __device__ __forceinline__ void elements_backward(const ProjectBackward<float>& 
       grads = images_backward<kEmotion>(p, settings, lane, world, frame.rotation, delta_color, shared.chunk.camera[e],
                                         element, work.begin / kWarp + subtile, shared.cameras[warp]);
     }
-    __syncwarp();  // inputs are read again, to leave their registers to the images
-    const StoredGrads back = pose_backward<kEmotion>(p, load_gaussian(p, stored_at), read_delta(), read_frame(), grads);
+    __syncwarp();           // inputs are read again, to leave their registers to the images
+    StoredGrads back = {};  // lanes beyond the end must not read what the last one is about to replace
+    if (lane.inside) back = pose_backward<kEmotion>(p, load_gaussian(p, stored_at), read_delta(), read_frame(), grads);
     if (lane.inside) {
       add_stored(back.stored, lane.own);
       if (kEmotion) store_delta<kTile>(back.delta, grads.delta_color, own_deltas, i);
