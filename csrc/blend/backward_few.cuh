@@ -18,7 +18,7 @@ struct FewBackwardShared {
   StagedBucket<4> bucket;
   alignas(16) float weights[kRegions][kGroup][kRegionStride];
   alignas(16) float grads[kRegions][kGroup][kRegionStride];  // of sigma
-  float sums[kRegions][kBucket + 1][kSums | 1];              // odd: threads that read a pair each meet other banks
+  float sums[kRegions][kBucket][kSums | 1];                  // odd: threads that read a pair each meet other banks
   int matter[kRegions];                                      // pairs that matter to some pixel of the region
   int medians[kTilePixels];
   float median_grads[kTilePixels];
@@ -121,7 +121,7 @@ __device__ void back_over_list(const BlendBackward<float>& p, const BucketPlace&
     const int offset = list[begin + pair], slot = offset / StagedBucket<4>::kStride;
     sum_pair<kPlanes, kMagnitudes>(shared.bucket, offset, float(x) + 0.5f, float(y) + 0.5f, row_grads,
                                    &weights[pair][first_row * kRegionSize], &grads_sigma[pair][first_row * kRegionSize],
-                                   shared.sums[region][slot]);
+                                   slot < kBucket ? shared.sums[region][slot] : nullptr);
     __syncwarp();
   }
 }

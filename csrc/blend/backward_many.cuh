@@ -20,11 +20,11 @@ struct ManyBackwardShared {
   alignas(16) float pixel_grads[kRegions][kRegionPixels][kChunkStride];
   alignas(16) float pixels[kRegions][kGroup][kRegionStride];  // gradients of sigma, later weights, of pairs in pixels
   alignas(16) float channels[kRegions][kGroup][kChunk];
-  float moments[kRegions][kStrip + 1][kMoments + 3];
+  float moments[kRegions][kStrip][kMoments + 3];
   int matter[kRegions];  // pairs that matter to some pixel of the region
   int medians[kTilePixels];
   float median_grads[kTilePixels];
-  // [kRegions, kStrip + 1, plane_stride] follow: sums of the planes' gradients
+  // [kRegions, kStrip, plane_stride] follow: sums of the planes' gradients
 };
 
 /// Planes that the block sums, rounded up for 16-byte stores.
@@ -32,10 +32,10 @@ EMOGS_HD int plane_stride(int planes) {
   return (minimum(planes, kPassPlanes) + 3) / 4 * 4;
 }
 
-static_assert(sizeof(ManyBackwardShared) + sizeof(float) * kRegions * (kStrip + 1) * kPassPlanes <= 99 * 1024, "");
+static_assert(sizeof(ManyBackwardShared) + sizeof(float) * kRegions * kStrip * kPassPlanes <= 99 * 1024, "");
 
 inline size_t many_backward_bytes(int planes) {
-  return sizeof(ManyBackwardShared) + sizeof(float) * kRegions * (kStrip + 1) * size_t(plane_stride(planes));
+  return sizeof(ManyBackwardShared) + sizeof(float) * kRegions * kStrip * size_t(plane_stride(planes));
 }
 
 /// One warp's work on a bucket. A lane's two pixels are l and l + 32 of the region, row by row.
@@ -183,13 +183,15 @@ struct ManyWarp {
       const float grad[kRegionSize] = {left.x, left.y, left.z, left.w, right.x, right.y, right.z, right.w};
       moments.add_row(grad, dx, float(y + r) + 0.5f - s.y, s);
     }
-    sum_quarters(moments.sums, shared.moments[region][strip_slot(offset)]);
+    float* to = exists(offset) ? shared.moments[region][strip_slot(offset)] : nullptr;
+    sum_quarters(moments.sums, to);
   }
 
-  /// Where a pair's sums lie: its index in the strip, or behind the strip's for null.
-  __device__ static int strip_slot(int offset) {
-    return offset == StagedBucket<0>::kNull ? kStrip : offset / StagedBucket<0>::kStride % kStrip;
-  }
+  /// Whether a list's entry is a pair, and not the null record that pads it.
+  __device__ static bool exists(int offset) { return offset != StagedBucket<0>::kNull; }
+
+  /// Where a pair's sums lie: its index in the strip.
+  __device__ static int strip_slot(int offset) { return offset / StagedBucket<0>::kStride % kStrip; }
 
   /// Sums weight times gradient over the region's pixels, for each pair of the group and plane of the pass.
   __device__ void sum_planes(const uint16_t* list, float* sums, int stride) {
@@ -222,9 +224,9 @@ struct ManyWarp {
         for (int c = 0; c < 4; ++c)
           kept[c] =
               (half ? sum[2 + i][c] : sum[i][c]) + __shfl_xor_sync(kAllLanes, half ? sum[i][c] : sum[2 + i][c], 1);
-        const int slot = strip_slot(list[pairs + 2 * half + i]), at = chunk * kChunk + plane - begin;
-        if (at >= 0 && at < stride)
-          *reinterpret_cast<float4*>(sums + (region * (kStrip + 1) + slot) * stride + at) =
+        const int offset = list[pairs + 2 * half + i], at = chunk * kChunk + plane - begin;
+        if (exists(offset) && at >= 0 && at < stride)
+          *reinterpret_cast<float4*>(sums + (region * kStrip + strip_slot(offset)) * stride + at) =
               make_float4(kept[0], kept[1], kept[2], kept[3]);
       }
     }
@@ -247,7 +249,7 @@ __device__ void write_strip(const BlendBackward<float>& p, const BucketPlace& pl
     for (int region = 0; region < kRegions; ++region)
       if ((shared.bucket.touching[region][strip] >> in_strip & 1) && slot < shared.matter[region])
         sum += k < moments ? shared.moments[region][in_strip][k]
-                           : sums[(region * (kStrip + 1) + in_strip) * stride + k - moments];
+                           : sums[(region * kStrip + in_strip) * stride + k - moments];
     p.pair_sums[row * width + (k < moments ? k : k + begin)] = sum;
     if (p.wants_median() && blockIdx.y == 0 && k == 0)
       p.pair_sums[row * width + moments + p.channels] = median_grad(shared.medians, shared.median_grads, slot);

@@ -108,8 +108,8 @@ struct PairMoments {
   }
 };
 
-/// Adds up `kCount` values over the four lanes l, l + 8, l + 16, l + 24 and stores sum k at `to[k]`, each lane a
-/// quarter of them: half of what a lane holds goes to its partner, twice.
+/// Adds up `kCount` values over the four lanes l, l + 8, l + 16, l + 24 and stores sum k at `to[k]` unless `to` is
+/// null, each lane a quarter of them: half of what a lane holds goes to its partner, twice.
 template <int kCount>
 __device__ void sum_quarters(const float (&values)[kCount], float* to) {
   constexpr int half = (kCount + 3) / 4 * 2, quarter = half / 2;
@@ -130,7 +130,7 @@ __device__ void sum_quarters(const float (&values)[kCount], float* to) {
   const int first = high * half + second * quarter;
 #pragma unroll
   for (int k = 0; k < quarter; ++k)
-    if (first + k < kCount) to[first + k] = quarters[k];
+    if (to && first + k < kCount) to[first + k] = quarters[k];
 }
 
 /// The gradient of the bucket's median depths with respect to one pair's depth; `medians` and `grads` are of the tile's
