@@ -119,7 +119,7 @@ def table(only: Positional[str] = "", architecture: int = 90, budget: Path = PAT
     for (_, kernel, variant, where), figures in places(files):
         if where == f"sm_{architecture}":
             sheet.add_row(kernel + variant, *_cells(figures))
-    Console(width=220).print(sheet)
+    Console(width=max(console.width, 260)).print(sheet)
     return 0
 
 

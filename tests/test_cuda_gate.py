@@ -412,3 +412,20 @@ def test_without_a_compiler_it_says_so_in_one_line():
     assert (
         run.stdout == "CUDA kernels: cannot tell: no CUDA compiler here: nvcc is not on PATH and CUDACXX names none\n"
     )
+
+
+def test_the_documentation_gives_the_budgets_figures():
+    kernels = {
+        kernel + variant: [machines[f"sm_{architecture}"] for architecture in ARCHITECTURES]
+        for file in json.loads((ROOT / "benchmarks/cuda_budget.json").read_text())["files"].values()
+        for kernel, entry in file.items()
+        for variant, machines in entry["variants"].items()
+    }
+    rows = [line for line in (ROOT / "docs/cuda.md").read_text().splitlines() if line.startswith("| `")]
+    assert len(rows) > 10
+    for row in rows:
+        name, *said = (cell.strip(" `") for cell in row.strip("|").split("|"))
+        figures = kernels[name]
+        shared = (figures[0]["static_shared"] + figures[0]["dynamic_shared"]) / 1024
+        registers, occupancy = (" / ".join(str(f[key]) for f in figures) for key in ("registers", "occupancy"))
+        assert said == [str(figures[0]["threads"]), registers, f"{shared:.0f}", occupancy], name
