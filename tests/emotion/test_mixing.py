@@ -44,7 +44,7 @@ def test_every_channel_stays_in_range_and_gaze_and_blinks_stay_zero(code):
 
 @given(codes)
 @settings(max_examples=300)
-def testcompound_weights_leave_room_for_the_free_mix(code):
+def test_compound_weights_leave_room_for_the_free_mix(code):
     weight = compound_weights(code.double(), default_tables())
     assert weight.amin() >= 0
     assert weight.sum() <= 1 + EPSILON

@@ -51,11 +51,11 @@ def test_error_is_within_its_derived_bound(processor, channels, dtype, kind):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_forward_and_backward_see_the_same_residual(device, dtype):
+def test_forward_and_backward_see_the_same_residual(request, device, dtype):
     """About a mean of 50, normalizing the sum before it is rounded would cost 1% of the gradient.
 
-    Kernels of different types may add a row in different orders (those of CUDA do), which rounding to a half type
-    shows once in thousands of gradients.
+    On the CPU it is the same to the bit. CUDA's kernels of different types add a row in different orders, which rounding
+    to a half type shows once in thousands of gradients.
     """
     generator = torch.Generator().manual_seed(0)
     x, residual = (torch.randn(1, 8, 256, generator=generator).to(device, dtype) for _ in range(2))
@@ -65,11 +65,13 @@ def test_forward_and_backward_see_the_same_residual(device, dtype):
     y, out = emogs.emotion_norm(leaf, zero, zero, residual=residual)
     hidden = out.detach().float().requires_grad_()
     alone = emogs.emotion_norm(hidden, zero, zero)
-    steps = 2 * (256 / 32 + 12) * U
+    same_order = request.node.callspec.params["device"] == "cpu"
+    steps = 0 if same_order else 2 * (256 / 32 + 12) * U
     torch.testing.assert_close(y, alone, rtol=steps, atol=steps)
     direction = torch.randn(1, 8, 256, generator=generator).to(device)
     grads = [torch.autograd.grad(*pair, direction)[0].to(dtype) for pair in ((y, leaf), (alone, hidden))]
-    assert (grads[0] == grads[1]).double().mean() > 0.99
+    equal = (grads[0] == grads[1]).double().mean()
+    assert equal == 1 if same_order else equal > 0.99
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
