@@ -173,6 +173,8 @@ def _check_picture(out: Path, size: int) -> None:
         raise ValueError(f"--out {out}: expected a name that ends in .png")
     if not 32 <= size <= 1024:
         raise ValueError(f"--size: expected 32 to 1024, got {size}")
+    if not out.absolute().parent.is_dir():
+        raise ValueError(f"--out {out}: no such folder")
 
 
 def _spoken(text: str, source: str | None, episode: tuple[float, float, float] | None) -> Track:

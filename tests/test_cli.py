@@ -56,6 +56,13 @@ def test_module_and_command_are_one():
         (["avatar", "astronaut", "--landmarks", "none.txt"], "none.txt: No such file"),
         (["view", "none.safetensors"], "none.safetensors"),
         (["head", "show", "nobody"], "nobody: file: no such file or folder; a template is"),
+        (
+            ["head", "show", "."],
+            "expected generic_neutral_mesh.obj or ict_head.npz of ICT-FaceKit, found neither",
+        ),
+        (["head", "show", __file__], "expected a file .npz, .safetensors, .pkl, .pickle, got '.py'"),
+        (["head", "show", "builtin", "--landmarks", "a.txt"], "landmarks: expected none, since builtin has its own"),
+        (["head", "convert", "builtin", "folder.npz"], "emogs: folder.npz: Is a directory"),
         (["head", "show", "builtin", "--emotion", "hapy"], "did you mean 'happy'"),
         (["head", "show", "builtin", "--out", "head.jpg"], "head.jpg: expected a name that ends in .png"),
         (["head", "show", "builtin", "--out", "none/head.png"], "none/head.png: no such folder"),
@@ -70,6 +77,8 @@ def test_module_and_command_are_one():
         (["emotion", "convert", "happy", "--to", "arkit", "--out", "a.txt"], "a.txt: expected a name that ends in"),
         (["emotion", "convert", "x", "--source", "arkit", "--to", "emotion"], "arkit 'x': expected names and numbers"),
         (["emotion", "convert", "happy", "--to", "arkit", "--fps", "25"], "--fps: a text without --pulse"),
+        (["emotion", "convert", "happy", "--to", "arkit", "--out", "none/a.csv"], "emogs: none/a.csv: No such file"),
+        (["emotion", "show", "happy", "--out", "none/a.png"], "--out none/a.png: no such folder"),
         (["emotion", "convert", "happy", "--to", "mead", "--out", "a.csv"], "--out: labels are printed, not written"),
         (["emotion", "convert", "a.csv", "--to", "arkit", "--pulse", "1", "1", "1"], "--pulse: a file has its own"),
         (["emotion", "show", "happy", "--out", "a.jpg"], "a.jpg: expected a name that ends in .png"),
@@ -80,6 +89,7 @@ def test_module_and_command_are_one():
 )
 def test_bad_input_is_one_line(refused, monkeypatch, tmp_path, arguments, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.npz").mkdir()
     said = refused(*arguments)
     assert message in said
     assert said.startswith("emogs: ") or "emogs: " in said

@@ -46,6 +46,8 @@ def load_ict(folder: str | Path) -> HeadTemplate:
         emogs.io.FormatError: a file is missing, damaged, or lacks a field.
     """
     folder = Path(folder)
+    if folder.is_dir() and not any((folder / name).exists() for name in (_NEUTRAL, _NPZ)):
+        raise FormatError(folder, "folder", f"expected {_NEUTRAL} or {_NPZ} of ICT-FaceKit, found neither")
     fields = _read_folder(folder) if (folder / _NEUTRAL).exists() else read_npz(folder / _NPZ, _FIELDS.__contains__)
     count, triangles, corners = fields.rows("neutral"), fields.rows("faces"), fields.rows("uv")
     shapes, people = fields.rows("expression"), fields.rows("identity")

@@ -13,6 +13,7 @@ from .template import HeadTemplate
 from .template_file import read_template
 
 BUILTIN = "builtin"
+_ENDINGS = (".npz", ".safetensors", ".pkl", ".pickle")
 
 
 def load_template(source: str | Path, landmarks: str | Path | None = None) -> HeadTemplate:
@@ -24,19 +25,32 @@ def load_template(source: str | Path, landmarks: str | Path | None = None) -> He
         landmarks: FLAME's landmarks, see `load_flame`.
     Raises:
         emogs.io.FormatError: names the file, the field, what was expected and what came.
+        ValueError: landmarks for a template that has its own.
 
     >>> load_template("builtin").name
     'builtin'
     """
-    if str(source) == BUILTIN:
-        return builtin_head()
     path = Path(source)
-    if path.is_dir():
-        return load_ict(path)
-    if not path.exists():
+    if str(source) != BUILTIN and not path.exists():
         raise FormatError(
             path, "file", f"no such file or folder; a template is a file, a folder or the word {BUILTIN!r}"
         )
+    head = _with_its_landmarks(path)
+    if head is None:
+        return load_flame(path, landmarks)
+    if landmarks is not None:
+        raise ValueError(f"landmarks: expected none, since {source} has its own; got {landmarks}")
+    return head
+
+
+def _with_its_landmarks(path: Path) -> HeadTemplate | None:
+    """The template, unless it is FLAME's."""
+    if str(path) == BUILTIN:
+        return builtin_head()
+    if path.is_dir():
+        return load_ict(path)
     if path.suffix == ".npz" and "format" in (fields := read_npz(path)):
         return read_template(fields)
-    return load_flame(path, landmarks)
+    if path.suffix.lower() not in _ENDINGS:
+        raise FormatError(path, "name", f"expected a file {', '.join(_ENDINGS)}, got {path.suffix or 'no ending'!r}")
+    return None

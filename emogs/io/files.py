@@ -30,5 +30,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         yield partial
         os.replace(partial, path)
+    except OSError as error:
+        if str(error.filename) != str(partial):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None  # nobody asked for the name beside it
     finally:
         partial.unlink(missing_ok=True)
