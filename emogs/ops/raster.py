@@ -71,7 +71,7 @@ def _compose(project, intersect, blend):
 
 _STAGES = torch.ops.emogs
 _native = _compose(project_native, intersect_native, blend_native)
-torch.library.impl("emogs::rasterize", "cpu", _native)
+torch.library.impl("emogs::rasterize", ("cpu", "cuda"), _native)
 torch.library.register_fake(
     "emogs::rasterize", _compose(_STAGES.project_gaussians, _STAGES.intersect_tiles, _STAGES.blend_tiles)
 )

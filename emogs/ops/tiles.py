@@ -279,7 +279,7 @@ def no_places(ids: Tensor) -> tuple[Tensor, Tensor]:
     return ids.new_empty(0), ids.new_empty((0, 2))
 
 
-torch.library.impl("emogs::intersect_tiles", "cpu", intersect_native)
+torch.library.impl("emogs::intersect_tiles", ("cpu", "cuda"), intersect_native)
 _intersect_tiles = routed("intersect_tiles", intersect_native)
 
 
