@@ -156,7 +156,7 @@ def test_lists_too_long_for_positions_in_float32():
 
 
 def test_every_operation_has_kernels_for_both_devices():
-    """Dispatch comes here where somebody listens (a compiler, a profiler); the emulator's tensors are the CPU's, so only
+    """Dispatch ends there where somebody listens (a compiler, a profiler); emulated tensors are the CPU's, so only
     the table of kernels shows a missing one."""
     names = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("emogs::")]
     assert {"emogs::rasterize", "emogs::intersect_tiles", "emogs::blend_tiles_backward"} <= set(names)
