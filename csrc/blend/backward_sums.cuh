@@ -91,12 +91,15 @@ __global__ void __launch_bounds__(kSumThreads) add_rows_kernel(BlendBackward<flo
   if (p.grad_probes) reinterpret_cast<float4*>(p.grad_probes)[splat] = make_float4(grad.x, grad.y, second.z, second.w);
 }
 
-/// What kBackgroundTiles tiles of an image (blockIdx.y) leave of its background, channel by channel.
-__global__ void __launch_bounds__(kBlendThreads) tile_backgrounds_kernel(BlendBackward<float> p, int tiles) {
+/// What kBackgroundTiles of an image's tiles leave of its background, channel by channel; an image has so many blocks.
+__global__ void __launch_bounds__(kBlendThreads)
+    tile_backgrounds_kernel(BlendBackward<float> p, int tiles, int blocks) {
   __shared__ float warps[kRegions][kBackgroundChannels];
   const int warp = threadIdx.x / kWarpLanes, lane = threadIdx.x % kWarpLanes;
-  const int64_t first = int64_t(blockIdx.y) * tiles + int64_t(blockIdx.x) * kBackgroundTiles;
-  const int count = minimum(kBackgroundTiles, tiles - int(blockIdx.x) * kBackgroundTiles);
+  const int64_t image = blockIdx.x / unsigned(blocks);
+  const int in_image = int(blockIdx.x % unsigned(blocks)) * kBackgroundTiles;
+  const int64_t first = image * tiles + in_image;
+  const int count = minimum(kBackgroundTiles, tiles - in_image);
   for (int64_t base = 0; base < p.channels; base += kBackgroundChannels) {
     const int channels = int(minimum(p.channels - base, int64_t(kBackgroundChannels)));
     for (int c = 0; c < channels; ++c) {
@@ -114,17 +117,17 @@ __global__ void __launch_bounds__(kBlendThreads) tile_backgrounds_kernel(BlendBa
     if (int(threadIdx.x) < channels) {
       float sum = 0;
       for (int i = 0; i < kRegions; ++i) sum += warps[i][threadIdx.x];
-      p.tile_backgrounds[(int64_t(blockIdx.y) * gridDim.x + blockIdx.x) * p.channels + base + threadIdx.x] = sum;
+      p.tile_backgrounds[blockIdx.x * p.channels + base + threadIdx.x] = sum;
     }
     __syncthreads();
   }
 }
 
-/// Adds up what the `blocks` blocks of an image left; a lane has a channel, a warp every fourth block.
+/// Adds up what the `blocks` blocks of an image (blockIdx.x) left; a lane has a channel, a warp every fourth block.
 __global__ void __launch_bounds__(kBlendThreads) add_backgrounds_kernel(BlendBackward<float> p, int blocks) {
   __shared__ float warps[kRegions][kBackgroundChannels];
   const int warp = threadIdx.x / kWarpLanes, lane = threadIdx.x % kWarpLanes;
-  const int64_t image = blockIdx.y, c = int64_t(blockIdx.x) * kBackgroundChannels + lane;
+  const int64_t image = blockIdx.x, c = int64_t(blockIdx.y) * kBackgroundChannels + lane;
   float sum = 0;
   for (int block = warp; block < blocks && c < p.channels; block += kRegions)
     sum += p.tile_backgrounds[(image * blocks + block) * p.channels + c];

@@ -47,11 +47,11 @@ void add_rows(const BlendBackward<float>& p) {
 
 void add_backgrounds(const BlendBackward<float>& p) {
   const int tiles = int(tiles_of_image(p)), blocks = (tiles + kBackgroundTiles - 1) / kBackgroundTiles;
-  const unsigned images = unsigned(p.images);
-  launch_kernel("tile_backgrounds_kernel", tile_backgrounds_kernel, dim3(unsigned(blocks), images), kBlendThreads, 0, p,
-                p, tiles);
+  launch_kernel("tile_backgrounds_kernel", tile_backgrounds_kernel,
+                grid_size(p.images * blocks, "tile_backgrounds_kernel"), kBlendThreads, 0, p, p, tiles, blocks);
   const unsigned strips = unsigned((p.channels + kBackgroundChannels - 1) / kBackgroundChannels);
-  launch_kernel("add_backgrounds_kernel", add_backgrounds_kernel, dim3(strips, images), kBlendThreads, 0, p, p, blocks);
+  const dim3 sums(grid_size(p.images, "add_backgrounds_kernel"), strips);
+  launch_kernel("add_backgrounds_kernel", add_backgrounds_kernel, sums, kBlendThreads, 0, p, p, blocks);
 }
 
 }  // namespace

@@ -228,7 +228,7 @@ def _backward(
         last=last,
         medians=medians if depth == MEDIAN else None,
         checkpoints=checkpoints if checkpoints.numel() else None,
-        grad_image_colors=_dense(grad_colors),
+        grad_image_colors=aligned(grad_colors) if on_cuda(records) and grad_colors is not None else _dense(grad_colors),
         grad_alphas=_dense(grad_alphas),
         grad_depths=_dense(grad_depths) if depth else None,
         places=_dense(places) if on_cuda(records) else None,

@@ -147,6 +147,16 @@ def test_gradients_of_splats_over_many_tiles(channels, device):
     assert_near_gradients(call, device)
 
 
+def test_gradients_that_begin_anywhere(device):
+    """The gradient of a concatenation is a view into a longer one; kernels read 16 bytes of it at a time."""
+    call = scene_call(60, channels=32, settings=RasterSettings(depth="accumulated"))
+    grads = call.image_gradients()
+    shifted = [torch.cat([torch.zeros(1), g.flatten()]).to(device)[1:].view(g.shape) for g in grads]
+    assert all(g.is_contiguous() and g.data_ptr() % 16 == 4 for g in shifted)
+    for ours, expected in zip(call.gradients(device, shifted), call.gradients(device, grads), strict=True):
+        assert torch.equal(ours, expected)
+
+
 def test_gradients_of_nothing(device):
     mask = torch.zeros(2, 2, 3, dtype=torch.bool)
     for call in (scene_call(mask=mask), scene_call(0)):
@@ -154,6 +164,20 @@ def test_gradients_of_nothing(device):
         assert (records == 0).all() and (colors == 0).all() and (probe == 0).all()
         expected = call.image_gradients()[0].sum((1, 2)).to(device)
         torch.testing.assert_close(background, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_more_images_than_a_grid_has_rows(device):
+    """Of a grid's sizes only the first may exceed 65,535."""
+    images = 65_537
+    splats = torch.zeros(images, 0, 8), torch.zeros(images, 0, 3), torch.zeros(images, 3)
+    lists = torch.zeros(images + 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int32)
+    last = torch.zeros(images, 1, 1, dtype=torch.int32)
+    state = torch.ones(images, 1, 1), last, last.new_empty(0), torch.zeros(0, 4, 256)
+    grads = torch.arange(images * 3.0, device=device).view(images, 1, 1, 3)
+    inputs = [t.to(device) for t in (*splats, *lists)]
+    inputs += [None, None, None, 1, 1, RasterSettings().blending, 0, *(t.to(device) for t in state)]
+    background = blend._backward(*inputs, grads, None, None)[2]
+    assert torch.equal(background, grads[:, 0, 0])
 
 
 @pytest.mark.parametrize("channels", [3, 20])
