@@ -7,6 +7,7 @@ equal to the bit. A GPU's own exponential is off by 2^-22.
 from __future__ import annotations
 
 import dataclasses
+import os
 from contextlib import nullcontext
 
 import pytest
@@ -168,6 +169,8 @@ def test_gradients_of_nothing(device):
 
 def test_more_images_than_a_grid_has_rows(device):
     """Of a grid's sizes only the first may exceed 65,535."""
+    if os.environ.get("EMOGS_EMULATOR_ORDER", "forward") != "forward":
+        pytest.skip("the order of threads does not matter to it, and it takes seconds")
     images = 65_537
     splats = torch.zeros(images, 0, 8), torch.zeros(images, 0, 3), torch.zeros(images, 3)
     lists = torch.zeros(images + 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int32)
