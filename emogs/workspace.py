@@ -43,7 +43,8 @@ class RasterWorkspace:
     Raises:
         TypeError, ValueError: the capacity is not an int from 0 to 2^31 - 1.
 
-    A workspace counts on the device and the stream where it was first used.
+    A workspace counts on the device and the stream where it was first used, and must live as long as the graphs that
+    were captured with it.
 
     >>> import emogs, torch
     >>> cloud = emogs.Gaussians(torch.zeros(1, 3), torch.eye(4)[:1], torch.ones(1, 3), torch.ones(1), torch.ones(1, 3))

@@ -149,7 +149,10 @@ def split_scene(inputs: tuple) -> tuple[tuple, tuple, tuple]:
     return inputs[:15], inputs[15:SCENE_SIZE], inputs[SCENE_SIZE:]
 
 
-@lru_cache(maxsize=64)  # the copy to a device would wait for it, at every call
+# Kept for good: making them would wait for the device at every call, and a CUDA graph goes on reading those it met.
+_ROWS: dict[tuple[tuple[torch.Size, ...], torch.device], Tensor] = {}
+
+
 def broadcast_rows(batches: tuple[torch.Size, ...], device: torch.device) -> Tensor:
     """[len(batches), P] int32: which flattened row of each batch every element of their flattened broadcast uses.
 
@@ -157,6 +160,13 @@ def broadcast_rows(batches: tuple[torch.Size, ...], device: torch.device) -> Ten
     tensor([[0, 1],
             [0, 0]], dtype=torch.int32)
     """
-    batch = torch.broadcast_shapes(*batches)
-    rows = [torch.arange(b.numel(), dtype=torch.int32).view(b).expand(batch).reshape(-1) for b in batches]
-    return torch.stack(rows).to(device)
+    if (known := _ROWS.get((batches, device))) is not None:
+        return known
+    # In a capture nothing may come from the host: kernels of the graph make them, in memory that is the graph's own.
+    capturing = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    batch, where = torch.broadcast_shapes(*batches), device if capturing else torch.device("cpu")
+    each = [torch.arange(b.numel(), dtype=torch.int32, device=where).view(b).expand(batch).reshape(-1) for b in batches]
+    rows = torch.stack(each).to(device)
+    if not capturing:
+        _ROWS[batches, device] = rows
+    return rows

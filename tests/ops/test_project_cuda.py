@@ -15,6 +15,7 @@ from emogs import Cameras, EmotionBasis, Gaussians, RasterSettings, Rig
 from emogs.ops import project_gaussians
 from emogs.ops.native import _C, launch
 from emogs.ops.project import Splats
+from emogs.ops.scene import broadcast_rows
 
 
 def moved(owner: Any, device: torch.device) -> Any:
@@ -209,3 +210,13 @@ def test_faces_that_do_not_exist(device, request):
     else:
         out = project_gaussians(**arguments)
         assert (out.non_finite == 2).all() and (out.records[..., 5:7, :] == 0).all()
+
+
+def test_rows_of_a_batch_stay_where_they_are():
+    """A CUDA graph reads them again at every replay, however many other batches came in between."""
+    cpu, batches = torch.device("cpu"), tuple(torch.Size(size) for size in ([2], [1], [], [2]))
+    rows = broadcast_rows(batches, cpu)
+    assert rows.tolist() == [[0, 1], [0, 0], [0, 0], [0, 1]]
+    for other in range(100):
+        broadcast_rows((torch.Size([other]),) * 4, cpu)
+    assert broadcast_rows(batches, cpu) is rows
