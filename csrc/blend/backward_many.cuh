@@ -12,8 +12,8 @@ namespace {
 
 constexpr int kChunk = 32;                // planes whose gradients are in shared memory at a time
 constexpr int kChunkStride = kChunk + 4;  // of a pixel's: eight pixels' 16 bytes lie in different banks
-constexpr int kPassPlanes = 68;     // 64 and depth; more do not fit into the 99 KiB of shared memory that every GPU has
-constexpr int kStrip = kWarpLanes;  // pairs whose rows are finished together
+constexpr int kPassPlanes = 68;           // 64 and depth; more do not fit into 99 KiB, all that some GPUs of today have
+constexpr int kStrip = kWarpLanes;        // pairs whose rows are finished together
 
 struct ManyBackwardShared {
   StagedBucket<0> bucket;

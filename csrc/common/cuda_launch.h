@@ -70,7 +70,9 @@ void launch_kernel(const char* name, void (*kernel)(Parameters...), dim3 blocks,
   if (shared_bytes > 0) {
     lock.lock();
     const int limit = static_cast<int>(shared_bytes);
-    check_cuda(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, limit), name);
+    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, limit);
+    if (error != cudaSuccess)  // most likely a GPU that has less, as those before compute capability 8.0
+      check_cuda(error, (std::string(name) + " with " + std::to_string(limit) + " bytes of shared memory").c_str());
   }
   check_cuda(cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...), name);
 }

@@ -81,6 +81,13 @@ def test_nothing_is_found_without_the_bug(bug):
     assert SANITIZER or run(bug, on=False, order="random:1") == "right"
 
 
+def test_too_much_shared_memory_is_named():
+    """The driver's own words are "invalid argument", whatever is wrong."""
+    command = [BUILDS[SANITIZER] / "seeded_bugs", "more shared memory than a block can have", "on"]
+    said = subprocess.run(command, capture_output=True, text=True)
+    assert "kernel with 102400 bytes of shared memory: invalid argument" in said.stdout + said.stderr
+
+
 def print_table() -> None:
     print("| | forward order | random orders | ThreadSanitizer | AddressSanitizer, UBSan |\n|---|---|---|---|---|")
     for bug in names():
