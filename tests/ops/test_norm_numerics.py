@@ -54,8 +54,8 @@ def test_error_is_within_its_derived_bound(processor, channels, dtype, kind):
 def test_forward_and_backward_see_the_same_residual(request, device, dtype):
     """About a mean of 50, normalizing the sum before it is rounded would cost 1% of the gradient.
 
-    On the CPU it is the same to the bit. CUDA's kernels of different types add a row in different orders, which rounding
-    to a half type shows once in thousands of gradients.
+    On the CPU it is the same to the bit. CUDA's kernels of different types add a row in different orders, which
+    rounding to a half type shows once in thousands of gradients.
     """
     generator = torch.Generator().manual_seed(0)
     x, residual = (torch.randn(1, 8, 256, generator=generator).to(device, dtype) for _ in range(2))
