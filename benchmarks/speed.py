@@ -45,11 +45,10 @@ def run(
     import pytest
     from speed_cases import FULL, QUICK, all_cases, matching
 
-    try:
-        matching(all_cases(QUICK if quick else FULL), only)
-    except ValueError as error:
-        console.print(f"emogs bench: {error}", style="red", markup=False)
-        return BAD_INPUT
+    check_at_least_one(threads=threads, rounds=rounds)
+    if out.is_dir():
+        raise ValueError(f"--out {out}: expected a file to write, got a folder")
+    matching(all_cases(QUICK if quick else FULL), only)
     out.parent.mkdir(parents=True, exist_ok=True)
     arguments = [f"--benchmark-json={out}", f"--speed-threads={threads}", f"--speed-rounds={rounds}"]
     arguments += ["--speed-quick"] if quick else []
@@ -88,9 +87,27 @@ def compare(
         quick: Toy sizes.
     """
     import speed_gate
+    from speed_compare import Broken
 
+    check_at_least_one(threads=threads, rounds=rounds)
+    if not 0 <= tolerance < 10:
+        raise ValueError(f"--tolerance: expected 0 to 10, got {tolerance}")
     options = speed_gate.Options(tolerance, rounds, threads, accept, everything, quick)
-    return speed_gate.compare(base, head, only, options, console)
+    try:
+        return speed_gate.compare(base, head, only, options, console)
+    except Broken as error:
+        refuse(error)
+        return speed_gate.FAILED
+
+
+def check_at_least_one(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"--{name}: expected at least 1, got {count}")
+
+
+def refuse(error: Exception) -> None:
+    console.print(f"emogs bench: {error}", style="red", markup=False, soft_wrap=True)
 
 
 def print_run(stored: dict[str, Any], quick: bool) -> None:
@@ -112,7 +129,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command that the arguments name; the process ends with its verdict."""
     if any(os.environ.get(name) != value for name, value in WARM.items()):
         os.execve(sys.executable, [sys.executable, __file__, *sys.argv[1:]], os.environ | WARM)
-    sys.exit(tyro.extras.subcommand_cli_from_dict({"run": run, "compare": compare}, prog="emogs bench", args=arguments))
+    commands = {"run": run, "compare": compare}
+    try:
+        sys.exit(tyro.extras.subcommand_cli_from_dict(commands, prog="emogs bench", args=arguments))
+    except ValueError as error:
+        refuse(error)
+        sys.exit(BAD_INPUT)
 
 
 if __name__ == "__main__":

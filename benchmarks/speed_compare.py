@@ -59,11 +59,15 @@ class Side:
         """A folder with a built checkout as it is, or a git revision, built into a folder of its own (kept for later).
 
         Raises:
-            Broken: there is no such revision, or it does not build.
+            ValueError: there is no such revision.
+            Broken: it does not build.
         """
         if (Path(revision) / "emogs").is_dir():
             return Side(revision, Path(revision).resolve())
-        commit = command(["git", "rev-parse", "--verify", f"{revision}^{{commit}}"], ROOT).strip()
+        try:
+            commit = command(["git", "rev-parse", "--verify", f"{revision}^{{commit}}"], ROOT).strip()
+        except Broken:
+            raise ValueError(f"{revision}: expected a git revision or the folder of a built checkout") from None
         folder = BUILDS / commit[:16]
         if not list(folder.glob("emogs/_C.*")):
             folder.mkdir(parents=True, exist_ok=True)

@@ -49,6 +49,24 @@ def test_a_name_that_no_case_has_is_refused(tmp_path):
     assert "no benchmark's name contains 'no_such_operation'" in result.stdout + result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--rounds", "0"], "--rounds: expected at least 1, got 0"),
+        (["run", "--threads", "-1"], "--threads: expected at least 1, got -1"),
+        (["run", "--out", "."], "--out .: expected a file to write, got a folder"),
+        (["compare", "no_such_revision", "."], "no_such_revision: expected a git revision or the folder of a built"),
+        (["compare", ".", ".", "--tolerance", "nan"], "--tolerance: expected 0 to 10, got nan"),
+        (["compare", ".", ".", "--rounds", "0"], "--rounds: expected at least 1, got 0"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message):
+    result = bench(*arguments, "--quick")
+    assert result.returncode == 2
+    assert result.stdout.startswith("emogs bench: ") and message in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
+
+
 @pytest.mark.parametrize("name", speed_cases.all_cases(speed_cases.QUICK))
 def test_every_case_runs(name):
     work = speed_cases.all_cases(speed_cases.QUICK)[name]()
