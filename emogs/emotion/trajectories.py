@@ -7,6 +7,7 @@ identity and any frame rate. Between keyframes the way is that of least jerk fro
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -58,11 +59,15 @@ class Trajectory:
         """Seconds from the first keyframe to the last."""
         return float(self.times[-1] - self.times[0])
 
-    def at(self, times: Tensor) -> Tensor:
+    def at(self, times: Tensor | float) -> Tensor:
         """Values [..., D] at instants [...] in seconds; differentiable in values, and in times where it moves.
 
-        Identities recorded at different instants may come together: times may be [B, T].
+        Identities recorded at different instants may come together: times may be [B, T]. One instant may be a number.
         """
+        if isinstance(times, (int, float)):
+            if not math.isfinite(times):
+                raise ValueError(f"times: expected finite seconds, got {times}")
+            times = torch.tensor(times, dtype=torch.float64, device=self.times.device)
         check_floats("times", times)
         clock = self.times.to(torch.float64)
         instants = times.to(torch.float64)

@@ -124,3 +124,13 @@ def test_frames_cover_the_end():
 def test_wrong_times_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_one_instant_may_be_a_number():
+    course = pulse(torch.eye(7)[0], 0.4, 0.5, 0.6)
+    assert torch.equal(course.at(0.3), course.at(torch.tensor(0.3, dtype=torch.float64)))
+    assert torch.equal(course.at(1), course.at(torch.tensor([1.0]))[0])
+    with pytest.raises(ValueError, match="times: expected finite seconds, got nan"):
+        course.at(float("nan"))
+    with pytest.raises(TypeError, match="times: expected a tensor, got list"):
+        course.at([0.1])
