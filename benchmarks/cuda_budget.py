@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cuda_kernels import Figures, Kernels
+from cuda_kernels import Broken, Figures, Kernels
 from cuda_occupancy import REGISTER_UNIT, occupancy
 
 PATH = Path(__file__).with_name("cuda_budget.json")
@@ -93,12 +93,15 @@ class Budget:
     def load(path: Path = PATH) -> Budget:
         if not path.exists():
             return Budget()
-        content = json.loads(path.read_text())
-        files = {
-            name: {kernel: Entry(**entry) for kernel, entry in kernels.items()}
-            for name, kernels in content["files"].items()
-        }
-        return Budget(content["tools"], content["flags"], files)
+        try:
+            content = json.loads(path.read_text())
+            files = {
+                name: {kernel: Entry(**entry) for kernel, entry in kernels.items()}
+                for name, kernels in content["files"].items()
+            }
+            return Budget(content["tools"], content["flags"], files)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise Broken(f"{path}: expected a budget that `accept` wrote, got what does not read: {error!r}") from None
 
     def save(self, path: Path = PATH) -> None:
         def plain(entry: Entry) -> dict[str, Any]:

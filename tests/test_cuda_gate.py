@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from cuda_budget import Budget, Entry, changes, come_and_gone, judged, unexplained  # noqa: E402
 from cuda_kernels import (  # noqa: E402
     ARCHITECTURES,
+    Broken,
     CannotTell,
     Tools,
     classify,
@@ -381,6 +382,14 @@ def test_machine_code_depends_on_the_code_alone(tools, base, tmp_path):
 def gate(*arguments, **environment) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "benchmarks" / "cuda_gate.py"), *map(str, arguments)]
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"files": {"a": {"b": {"c": 1}}}, "tools": {}, "flags": ""}'])
+def test_a_file_that_is_no_budget_is_refused(tmp_path, content):
+    path = tmp_path / "budget.json"
+    path.write_text(content)
+    with pytest.raises(Broken, match=r"budget\.json: expected a budget that `accept` wrote"):
+        Budget.load(path)
 
 
 def test_the_whole_command(tools, tmp_path):
