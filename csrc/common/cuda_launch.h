@@ -33,14 +33,19 @@ class DeviceGuard {
  public:
   explicit DeviceGuard(const Launch& launch) {
     check_cuda(cudaGetDevice(&previous_), "cudaGetDevice");
-    if (previous_ != launch.device) check_cuda(cudaSetDevice(launch.device), "cudaSetDevice");
+    if (previous_ == launch.device) return;
+    check_cuda(cudaSetDevice(launch.device), "cudaSetDevice");
+    changed_ = true;
   }
-  ~DeviceGuard() { cudaSetDevice(previous_); }
+  ~DeviceGuard() {
+    if (changed_) cudaSetDevice(previous_);
+  }
   DeviceGuard(const DeviceGuard&) = delete;
   DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
   int previous_ = 0;
+  bool changed_ = false;
 };
 
 /// The x size of a grid of that many blocks, which CUDA keeps in 31 bits.
