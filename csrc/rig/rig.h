@@ -30,7 +30,7 @@ struct RigFramesBackward : RigFramesForward<T> {  // `frames` is not read
   T* corner_grads;                                // [B, F, 3, 3] scratch
   int64_t* vertex_lists;  // [V + 1 + 3 F] the ends of the vertices' lists of corners, and the lists; scratch on the
                           // CPU, given on CUDA
-  T* grad_vertices;  // [B, V, 3] out
+  T* grad_vertices;       // [B, V, 3] out
 
   template <class Reader>
   void visit(Reader& field) {
