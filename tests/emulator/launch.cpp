@@ -36,6 +36,19 @@ struct Slot {
   std::vector<void*> fibers;
 };
 
+/// An error has left threads waiting, which have had no chance to say that they are done: this says it for them, or the
+/// caller's stack, from which they read their arguments, would race with them.
+void release_waiting([[maybe_unused]] Slot& slot) {
+#if EMULATOR_TSAN
+  void* const here = __tsan_get_current_fiber();
+  for (void* fiber : slot.fibers) {
+    __tsan_switch_to_fiber(fiber, 1);
+    release(&slot.block.end_token);
+    __tsan_switch_to_fiber(here, 1);
+  }
+#endif
+}
+
 // ThreadSanitizer sees no race between blocks that were run by the same fibers, so neighbours take different ones.
 constexpr int kSlots = EMULATOR_TSAN ? 4 : 1;
 
@@ -89,6 +102,7 @@ class Grid {
     try {
       run_block(slot, (start_ + turn % blocks_ * stride_) % blocks_);
     } catch (const std::runtime_error& error) {
+      release_waiting(slot);
       next_ = blocks_;
       const std::lock_guard<std::mutex> lock(mutex_);
       if (error_.empty()) error_ = error.what();
