@@ -63,6 +63,7 @@ class Trajectory:
         """Values [..., D] at instants [...] in seconds; differentiable in values, and in times where it moves.
 
         Identities recorded at different instants may come together: times may be [B, T]. One instant may be a number.
+        Instants that are NaN in a tensor give NaN.
         """
         if isinstance(times, (int, float)):
             if not math.isfinite(times):
@@ -75,7 +76,7 @@ class Trajectory:
         first, last = (after - 1).clamp_min(0), after.clamp_max(len(clock) - 1)
         span = clock[last] - clock[first]
         share = torch.where(span > 0, (instants - clock[first]) / torch.where(span > 0, span, 1), 0).clamp(0, 1)
-        share = _eased(share, self.ease).to(self.values)[..., None]
+        share = torch.where(instants.isnan(), instants, _eased(share, self.ease)).to(self.values)[..., None]
         return self.values[first] + share * (self.values[last] - self.values[first])
 
     def frames(self, fps: float, duration: float | None = None) -> Tensor:

@@ -134,3 +134,10 @@ def test_one_instant_may_be_a_number():
         course.at(float("nan"))
     with pytest.raises(TypeError, match="times: expected a tensor, got list"):
         course.at([0.1])
+
+
+def test_an_instant_that_is_no_number_has_no_value():
+    course = pulse(torch.eye(7)[0], 0.4, 0.5, 0.6)
+    values = course.at(torch.tensor([0.3, torch.nan, torch.inf]))
+    assert values.isnan().all(-1).tolist() == [False, True, False]
+    assert torch.equal(values[2], course.values[-1])
