@@ -30,7 +30,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SITE = Path("/tmp/emogs-visit")  # wheels go here, and stay for the next call
-OPERATIONS = ["tests/ops", "tests/test_rasterize.py", "tests/test_workspace.py", "tests/test_raster_brute_force.py"]
+OPERATIONS = [
+    "tests/ops",
+    *(f"tests/test_{name}.py" for name in ("rasterize", "rasterize_calls", "workspace", "raster_brute_force")),
+]
 SMALL = [
     *("tests/ops/test_tiles_cuda.py", "tests/ops/test_blend_cuda.py", "tests/ops/test_project_cuda.py"),
     *("tests/ops/test_renorm.py", "tests/ops/test_rig.py"),
