@@ -19,6 +19,7 @@ from speed_code import changed, code_hash, kernel_hashes
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILDS = ROOT / "build" / "speed"
+WORKER = Path(__file__).with_name("speed_worker.py")
 KERNELS = {
     "emotion_norm": ["norm_cpu"],
     "emotion_renorm": ["renorm_cpu"],
@@ -120,8 +121,7 @@ class Process:
 
     def __init__(self, side: Side, threads: int, quick: bool) -> None:
         self.side = side
-        worker = str(Path(__file__).with_name("speed_worker.py"))
-        arguments = [sys.executable, worker, str(side.folder), str(threads), "quick" if quick else "full"]
+        arguments = [sys.executable, str(WORKER), str(side.folder), str(threads), "quick" if quick else "full"]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self.process = subprocess.Popen(
             arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=side.folder

@@ -10,10 +10,16 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 SAMPLE = 0.01  # seconds: shorter calls are timed several at a time
+
+
+def clock_of(device: str, threads: int) -> Callable[[], float]:
+    """Seconds since some instant, by which a benchmark on that device is judged."""
+    return time.process_time if threads == 1 and device == "cpu" else time.perf_counter
 
 
 class Worker:
@@ -22,8 +28,7 @@ class Worker:
     def __init__(self, quick: bool, threads: int) -> None:
         import speed_cases
 
-        self.processor_time = threads == 1
-
+        self.threads = threads
         self.cases = speed_cases.all_cases(speed_cases.QUICK if quick else speed_cases.FULL)
 
     def names(self) -> list[str]:
@@ -37,7 +42,8 @@ class Worker:
     def prepare(self, name: str) -> dict[str, int]:
         """Makes a case, warms it up, and finds how many calls make a sample."""
         make = self.cases[name]
-        self.work, self.device = make(), make.keywords["device"]
+        self.work, self.device = make(), make.keywords["device"].type
+        self.clock = clock_of(self.device, self.threads)
         self.calls = 1
         for _ in range(2):
             self.time()
@@ -50,15 +56,14 @@ class Worker:
 
     def time(self) -> float:
         """Seconds of one sample, a call."""
-        clock = time.process_time if self.processor_time and self.device.type == "cpu" else time.perf_counter
-        start = clock()
+        start = self.clock()
         for _ in range(self.calls):
             self.work.call()
-        if self.device.type == "cuda":
+        if self.device == "cuda":
             import torch
 
             torch.cuda.synchronize()
-        return (clock() - start) / self.calls
+        return (self.clock() - start) / self.calls
 
 
 def answer(worker: Worker, line: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torch import Tensor, multiprocessing, nn
 from emogs.nn import EmotionNorm
 
 E = 5
-SECONDS = 120  # until processes that cannot meet give up
+SECONDS = 600  # until processes that cannot meet give up
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def run(bug: str, on: bool, sanitizer: str = "", order: str = "forward") -> str:
     """What came of it: "right", "wrong", "error" (of the launch), "report" (of a sanitizer), "crash"."""
     environment = os.environ | {"EMOGS_EMULATOR_ORDER": order, "EMOGS_EMULATOR_THREADS": "1"}
     command = [BUILDS[sanitizer] / "seeded_bugs", bug, "on" if on else "off"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     if re.search("Sanitizer|runtime error", done.stderr):
         return "report"
     return "crash" if done.returncode < 0 else {0: "right", 1: "wrong", 2: "error"}[done.returncode]
