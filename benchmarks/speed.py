@@ -20,6 +20,7 @@ from rich.table import Table
 from tyro.conf import Positional
 
 HERE = Path(__file__).resolve().parent
+HISTORY = HERE / "results" / "history"
 WARM = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296"}  # no page faults of fresh results
 BAD_INPUT = 2
 
@@ -31,6 +32,7 @@ def run(
     out: Path = HERE / "results" / "speed.json",
     threads: int = 2,
     rounds: int = 15,
+    keep: bool = False,
     quick: bool = False,
 ) -> int:
     """Time every public operation, forward and backward, on every backend present.
@@ -39,7 +41,8 @@ def run(
         only: Only benchmarks whose name contains one of these.
         out: Where pytest-benchmark stores all samples, with the machine's fingerprint.
         threads: Of the CPU operations.
-        rounds: How often each is timed.
+        rounds: How often each is timed; fewer, but three, where that takes over ten seconds.
+        keep: Also add the run to the history, benchmarks/results/history, which `report` draws.
         quick: Toy sizes: shows that everything runs, the times mean nothing.
     """
     import pytest
@@ -49,10 +52,14 @@ def run(
     if out.is_dir():
         raise ValueError(f"--out {out}: expected a file to write, got a folder")
     matching(all_cases(QUICK if quick else FULL), only)
+    if keep and (only or quick):
+        raise ValueError("--keep: a part of the benchmarks, or --quick, is no point of a history")
+    out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     arguments = [f"--benchmark-json={out}", f"--speed-threads={threads}", f"--speed-rounds={rounds}"]
     arguments += ["--speed-quick"] if quick else []
     arguments += [f"--speed-only={part}" for part in only]
+    arguments += [f"--benchmark-storage=file://{HISTORY}", "--benchmark-autosave"] if keep else []
     arguments += ["-q", "-p", "no:cacheprovider", "--benchmark-disable-gc", "--benchmark-quiet"]
     code = pytest.main([str(HERE / "speed"), *arguments, f"--rootdir={HERE}", "--override-ini=addopts="])
     if code == 0:

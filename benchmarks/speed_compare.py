@@ -22,6 +22,7 @@ BUILDS = ROOT / "build" / "speed"
 WORKER = Path(__file__).with_name("speed_worker.py")
 KERNELS = {
     "emotion_norm": ["norm_cpu"],
+    "EmotionNorm": ["norm_cpu"],
     "emotion_renorm": ["renorm_cpu"],
     "rig_frames": ["rig_cpu"],
     "project_gaussians": ["project_cpu", "project_backward_cpu"],

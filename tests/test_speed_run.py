@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import speed_cases
 import speed_machine
 
 CPU = torch.device("cpu")
+BENCHMARKS = Path(speed_cases.__file__).parent
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,11 +37,17 @@ def test_run_stores_every_case_with_its_machine(tmp_path):
     assert names == set(speed_cases.matching(speed_cases.all_cases(speed_cases.QUICK), ["emotion_", "tiles"]))
     machine = stored["machine_info"]["emogs"]
     assert machine["threads"] == "1" and machine["torch"] == torch.__version__ and "GCC" in machine["compiler"]
+    assert stored["machine_info"].keys() == {"emogs", "load", "quick"}  # no name of the machine, no path
+    assert stored["machine_info"]["quick"] is True
+    assert stored["commit_info"].keys() == {"id", "time", "dirty"}
     for entry in stored["benchmarks"]:
         extra = entry["extra_info"]
         assert extra["gigabytes_per_second"] == pytest.approx(1e-9 * extra["bytes"] / entry["stats"]["min"])
         assert extra["of_copy"] == pytest.approx(extra["gigabytes_per_second"] / extra["copy_gigabytes_per_second"])
         assert ("pairs" in extra) == ("_tiles/" in entry["name"])
+        loop = extra["limit"] == "pair loop"
+        assert loop == ("blend_tiles" in entry["name"] and "3channels" in entry["name"])
+        assert extra["of_limit"] > 0 if loop else extra["of_limit"] == extra["of_copy"]
         assert len(entry["stats"]["data"]) == 2
 
 
@@ -55,6 +63,7 @@ def test_a_name_that_no_case_has_is_refused(tmp_path):
         (["run", "--rounds", "0"], "--rounds: expected at least 1, got 0"),
         (["run", "--threads", "-1"], "--threads: expected at least 1, got -1"),
         (["run", "--out", "."], "--out .: expected a file to write, got a folder"),
+        (["run", "--keep"], "--keep: a part of the benchmarks, or --quick, is no point of a history"),
         (["compare", "no_such_revision", "."], "no_such_revision: expected a git revision or the folder of a built"),
         (["compare", ".", ".", "--tolerance", "nan"], "--tolerance: expected 0 to 10, got nan"),
         (["compare", ".", ".", "--rounds", "0"], "--rounds: expected at least 1, got 0"),
@@ -77,7 +86,7 @@ def test_every_case_runs(name):
 
 def test_cases_cover_every_public_operation():
     covered = {name.split("/")[0] for name in speed_cases.all_cases(speed_cases.FULL)}
-    public = {name for name in emogs.ops.__all__ if name[0].islower()} | {"rasterize"}
+    public = {name for name in emogs.ops.__all__ if name[0].islower()} | {"rasterize"} | set(emogs.nn.__all__)
     assert public == covered
     forward = {name for name in speed_cases.all_cases(speed_cases.FULL) if "/forward/" in name}
     backward = {name.replace("/backward/", "/forward/") for name in speed_cases.all_cases(speed_cases.FULL)} & forward
@@ -87,10 +96,39 @@ def test_cases_cover_every_public_operation():
 
 
 def test_bytes_are_those_of_the_tensors():
-    forward = speed_cases.norm(10, 4, "float32", "forward", CPU)
+    forward = speed_cases.norm(10, 4, "float32", "layer", "forward", CPU)
     assert forward.bytes == 4 * (40 + 4 * 4 + 40)
-    backward = speed_cases.norm(10, 4, "float32", "backward", CPU)
+    backward = speed_cases.norm(10, 4, "float32", "layer", "backward", CPU)
     assert backward.bytes == 4 * (40 + 2 * (40 + 4 * 4))
+    block = speed_cases.norm(10, 4, "float32", "block", "forward", CPU)
+    assert block.bytes == 4 * (2 * 40 + 3 * 16 + 2 * 4 + 2 * 40 + 10)  # x, residual; codes; weight, bias; y, sum; rows
+
+
+def test_the_sizes_that_are_promised_are_there():
+    names = " ".join(speed_cases.all_cases(speed_cases.FULL))
+    for size in ("head20000", "head80000", "head180000", "place1000000", "-3channels", "-32channels", "-32emotions"):
+        assert size in names
+
+
+def test_emotions_are_trained_too():
+    scene = speed_cases.Scene(50, emotions=2, faces=10, pixels=(32, 32))
+    given, _, _ = scene.make(CPU)
+    fields = {f"basis.{name}" for name in ("means", "rotations", "log_scales", "logit_opacities", "colors")}
+    assert given.keys() == set(speed_cases.FIELDS) | fields | {"emotion", "frames"}
+    work = speed_cases.whole(scene, "backward", CPU)
+    assert [gradient.shape for gradient in work.call()] == [tensor.shape for tensor in given.values()]
+
+
+def test_without_a_compiler_the_limit_is_a_copy(monkeypatch):
+    def missing() -> None:
+        raise RuntimeError("pair_loop: no C++ compiler")
+
+    work = speed_cases.Work(lambda: None, 1, 1, missing)
+    spec = importlib.util.spec_from_file_location("speed_timing", BENCHMARKS / "speed" / "test_speed.py")
+    timing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(timing)
+    found = timing.beside_limit(work, 0.5, 0.25)
+    assert found == {"limit": "copy", "of_limit": 0.25, "no_pair_loop": "pair_loop: no C++ compiler"}
 
 
 def test_fingerprint_differences_are_named():
