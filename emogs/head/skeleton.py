@@ -50,24 +50,32 @@ class Skeleton:
     def motions(self, points: Tensor, rotations: Tensor) -> tuple[Tensor, Tensor]:
         """What `pose` does to each vertex, x -> x + C x + b: C [B, V, 3, 3] and b [B, V, 3] metres."""
         joints = torch.einsum("jv,bvc->bjc", self.regressor, points)
-        turn, shift = self._chain(joints, roma.rotvec_to_rotmat(rotations))
+        turn, shift = chain_motions(self.parents, joints, roma.rotvec_to_rotmat(rotations))
         # sum_j w_j (A_j x + b_j) + (1 - sum_j w_j) x, with what is missing from a sum of one at rest
         change = torch.einsum("vj,bjrc->bvrc", self.weights, _change(turn))
         return change, torch.einsum("vj,bjc->bvc", self.weights, shift)
 
-    def _chain(self, joints: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-        """Every joint's motion x -> A x + b from its own turns and its ancestors': [B, J, 3, 3] and [B, J, 3]."""
-        linear: list[Tensor] = []
-        offset: list[Tensor] = []
-        for j, parent in enumerate(self.parents.tolist()):
-            turn, about = turns[:, j], joints[:, j]
-            stay = about - (turn @ about[..., None])[..., 0]  # the joint's own place does not move
-            if parent >= 0:
-                stay = (linear[parent] @ stay[..., None])[..., 0] + offset[parent]
-                turn = linear[parent] @ turn
-            linear.append(turn)
-            offset.append(stay)
-        return torch.stack(linear, 1), torch.stack(offset, 1)
+
+def chain_motions(parents: Tensor, joints: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+    """Every joint's motion x -> A x + b from its own turns and its ancestors'; for fixed turns b is linear in places.
+
+    Args:
+        parents: [J] int64, -1 at a root. joints: [..., J, 3] places before they are posed.
+        turns: [..., J, 3, 3] rotations, each relative to the joint's parent.
+    Returns:
+        A [..., J, 3, 3] and b [..., J, 3].
+    """
+    linear: list[Tensor] = []
+    offset: list[Tensor] = []
+    for j, parent in enumerate(parents.tolist()):
+        turn, about = turns[..., j, :, :], joints[..., j, :]
+        stay = about - (turn @ about[..., None])[..., 0]  # the joint's own place does not move
+        if parent >= 0:
+            stay = (linear[parent] @ stay[..., None])[..., 0] + offset[parent]
+            turn = linear[parent] @ turn
+        linear.append(turn)
+        offset.append(stay)
+    return torch.stack(linear, -3), torch.stack(offset, -2)
 
 
 def _change(turns: Tensor) -> Tensor:

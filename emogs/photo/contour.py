@@ -31,14 +31,14 @@ class JawContour:
         """Which candidate each landmark is, seen from a camera.
 
         Args:
-            points: [17, M, 3] the candidates' positions in head space.
-            camera: [3] its centre in head space.
+            points: [..., 17, M, 3] the candidates' positions in head space.
+            camera: [..., 3] its centre in head space.
         Returns:
-            [17] int64 column of `candidates`.
+            [..., 17] int64 column of `candidates`.
         """
-        facing = (self.normals * (camera - points)).sum(-1) >= 0
-        facing[:, -1] = True
-        return facing.int().argmax(1)
+        facing = (self.normals * (camera[..., None, None, :] - points)).sum(-1) >= 0
+        facing[..., -1] = True
+        return facing.int().argmax(-1)
 
 
 def jaw_contour(template: HeadTemplate) -> JawContour:

@@ -39,7 +39,7 @@ class HeadFit:
     """A head in a square crop of a photo, 512 x 512 pixels; the pose is in `viewmat`, the head stays in head space."""
 
     identity: Tensor  # [I] float32 standard deviations
-    expression: Tensor  # [52] float32 ARKit values in [0, 1]
+    expression: Tensor  # [E] float32; ARKit's 52 values are in [0, 1]
     viewmat: Tensor  # [4, 4] float32 head space to OpenCV camera, metres
     K: Tensor  # [3, 3] float32 crop pixels
     width: int  # 512
@@ -50,10 +50,12 @@ class HeadFit:
     crop: NDArray[np.uint8]  # [512, 512, 3] RGB; where the photo ends its edge is repeated
     valid: NDArray[np.bool_]  # [512, 512] False where the photo had ended
     square: tuple[float, float, float]  # left, top, side of the crop in the photo's pixels
+    pose: Tensor | None = None  # [J, 3] float32 rotation vectors of joints that no channel drives, as FLAME's jaw
 
     def vertices(self, template: HeadTemplate) -> Tensor:
         """[V, 3] of the template as it is in the photo, head space."""
-        return template.deform(self.identity[None], self.expression[None])[0]
+        pose = None if self.pose is None else self.pose[None]
+        return template.deform(self.identity[None], self.expression[None], pose)[0]
 
     def neutral(self, template: HeadTemplate) -> Tensor:
         """[V, 3] of the same person without expression, head space."""
@@ -121,6 +123,7 @@ def _fit_landmarks(image: NDArray[np.uint8], points: Tensor, spread: Tensor | No
         crop=crop,
         valid=valid,
         square=square,
+        pose=solution.pose,
     )
 
 

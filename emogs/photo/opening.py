@@ -35,7 +35,7 @@ def hidden_lips(found: Tensor, template: HeadTemplate, solution: Solution, size:
     gaps = torch.stack([(found[up] - found[down]).norm() for _, up, down, _ in _COLUMNS])
     if gaps.min() < _LEAST_OPENING * width or "skin" not in template.part_names:
         return offset
-    vertices = template.deform(solution.identity[None], solution.expression[None])[0]
+    vertices = solution.vertices(template)
     view = HeadView(template, vertices, vertices, solution.viewmat, solution.K, size)
     skin = template.part_names.index("skin")
     for top, up, down, bottom in _COLUMNS:
