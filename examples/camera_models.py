@@ -5,13 +5,15 @@ import torch
 
 import emogs
 from emogs.head import builtin_head, texel_map
+from emogs.head.mesh import vertex_normals
 from emogs.model.surface import texel_surface
 
 head = builtin_head()
-texels = texel_map(head, 192)
+texels = texel_map(head, 256)
 surface = texel_surface(head, texels, head.vertices)  # a disc on every texel, bound to its triangle
-paint = torch.nn.functional.interpolate(head.albedo.permute(2, 0, 1)[None], (192, 192), mode="area")[0]
-colors = texels.sample(paint.permute(1, 2, 0))
+lamp = torch.nn.functional.normalize(torch.tensor([-0.4, 0.6, 0.7]), dim=0)
+normals = texels.interpolate(head.faces, vertex_normals(head.vertices, head.faces))
+colors = texels.sample(head.albedo) * (0.75 + 0.4 * normals @ lamp)[:, None]
 gaussians = emogs.Gaussians(surface.means, surface.quats, surface.scales, torch.full((len(colors),), 0.99), colors)
 smile = torch.zeros(1, 52)
 for side in ("Left", "Right"):

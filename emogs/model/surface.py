@@ -1,7 +1,8 @@
 """Gaussians on the head's surface: one flat disc per texel, bound to its triangle, written in that triangle's frame.
 
 A disc lies in the tangent plane. Its two axes follow the texture's footprint on the surface (the singular vectors of
-d position / d texel), wide enough to close the gaps between neighbours; its thickness is a fraction of them.
+d position / d texel), wide enough to close the gaps between neighbours; its thickness is a fraction of them, and its
+third axis points out of the head.
 """
 
 from __future__ import annotations
@@ -25,7 +26,12 @@ RIM_REACH = 0.004
 FLATNESS = 0.1
 """Thickness of a disc relative to the smaller of its axes."""
 AXES = (1e-4, 4e-3)
-"""Metres; the least and the greatest axis. Sliver triangles would otherwise give invisible dust or long needles."""
+"""Metres; the least axis, for slivers of triangles would give invisible dust, and the greatest at full overlap."""
+WIDE_OVERLAP = 0.5
+"""Overlap of axes beyond the greatest. Crown and shoulders have texels of a centimetre; nothing pulls them apart, and
+wider discs would blur the outline."""
+NEEDLE = 0.5
+"""Greatest such axis in longest edges of the disc's triangle: slivers would give long needles."""
 SURFACE_OPACITY = 0.99
 
 
@@ -52,11 +58,16 @@ def texel_surface(template: HeadTemplate, texels: TexelMap, person: Tensor) -> S
     """
     tangents = _texel_tangents(template, texels, person)
     u, extent, _ = torch.linalg.svd(tangents, full_matrices=True)
+    edges = person[template.faces].roll(-1, 1) - person[template.faces]
+    outward = torch.linalg.cross(edges[:, 0], edges[:, 1])[texels.face]
     first, second = u[..., 0], u[..., 1]
-    axes = torch.stack([first, second, torch.linalg.cross(first, second)], -1)
+    normal = torch.linalg.cross(first, second)
+    facing = torch.where((normal * outward).sum(1, keepdim=True) < 0, -1.0, 1.0)
+    axes = torch.stack([first, facing * second, facing * normal], -1)
     points = texels.interpolate(template.faces, person)
     overlap = OVERLAP + (RIM_OVERLAP - OVERLAP) * _at_rims(template, person, points)[:, None]
-    sides = (overlap * extent).clamp(*AXES)
+    reach = NEEDLE * edges.norm(dim=2).amax(1)[texels.face, None]
+    sides = torch.maximum((overlap * extent).clamp(*AXES), torch.minimum(WIDE_OVERLAP * extent, reach))
     scales = torch.cat([sides, FLATNESS * sides[:, 1:]], 1)
     quats = roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(axes))
     return bind(points, quats, scales, texels.face, template, person)

@@ -1,0 +1,86 @@
+"""Discs on texels: they close the surface from all sides, point outwards and stay small."""
+
+import pytest
+import torch
+
+from emogs import Cameras, Gaussians, Rig, look_at, pinhole, rasterize
+from emogs.emotion import expression_from_emotion, parse_emotion
+from emogs.head import builtin_head, texel_map
+from emogs.head.mesh import vertex_normals
+from emogs.model.surface import SURFACE_OPACITY, texel_surface
+from emogs.ops import rig_frames
+
+SIZE = 256
+LEAST_ALPHA = 0.9
+"""Of the surface where it faces the camera: a background of the opposite colour then changes it by a tenth."""
+FACING = 0.4
+"""Cosine between normal and view from which on a place counts as inside the outline, which is soft."""
+RIM = 0.012
+"""Metres from the bust's open lower end in which it fades out."""
+
+
+@pytest.fixture(scope="module")
+def head():
+    return builtin_head()
+
+
+PLACES = 8
+"""Looked at on every triangle."""
+
+
+def open_edge(head):
+    """Vertices of the edges that only one triangle has."""
+    edges = torch.cat([head.faces[:, [0, 1]], head.faces[:, [1, 2]], head.faces[:, [2, 0]]]).sort(1).values
+    single, count = edges.unique(dim=0, return_counts=True)
+    ends = single[count == 1].unique()
+    return ends[head.vertices[ends, 1] < head.vertices[head.landmarks[8], 1]]  # not those behind lids and teeth
+
+
+@pytest.mark.parametrize("texture", [192, 256])
+@pytest.mark.parametrize("emotion", ["neutral", "surprise", "happy", "fear"])
+def test_head_and_shoulders_have_no_holes(head, texture, emotion):
+    texels = texel_map(head, texture)
+    surface = texel_surface(head, texels, head.vertices)
+    count = len(surface.means)
+    cloud = Gaussians(
+        surface.means, surface.quats, surface.scales, torch.full((count,), SURFACE_OPACITY), torch.ones(count, 3)
+    )
+    worn = head.deform(expression=expression_from_emotion(parse_emotion(emotion)[None]))
+    rig = Rig(surface.binding, rig_frames(worn, head.faces, head.vertices)[0])
+    centre = head.vertices[head.landmarks].mean(0)
+    skin = head.faces[head.face_part == head.part_names.index("skin")]
+    away = torch.cdist(head.vertices[skin].mean(1), head.vertices[open_edge(head)]).amin(1) > RIM
+    corners = skin[away].repeat_interleave(PLACES, 0)
+    share = torch.rand(len(corners), 3, 1, generator=torch.Generator().manual_seed(0)).log()  # uniform over triangles
+    share = share / share.sum(1, keepdim=True)
+    points = (worn[0, corners] * share).sum(1)
+    normals = torch.nn.functional.normalize((vertex_normals(worn[0], head.faces)[corners] * share).sum(1), dim=1)
+    for yaw in (-30.0, 0.0, 30.0):
+        angle = torch.deg2rad(torch.tensor(yaw))
+        eye = centre + torch.stack([angle.sin(), torch.tensor(0.05), angle.cos()])
+        camera = Cameras(look_at(eye, centre)[None], pinhole(SIZE, SIZE, 24)[None], SIZE, SIZE)
+        alphas = rasterize(cloud, camera, rig=rig).alphas[0, ..., 0]
+        facing = (normals * torch.nn.functional.normalize(eye - points, dim=1)).sum(1) > FACING
+        seen = points[facing] @ camera.viewmats[0, :3, :3].T + camera.viewmats[0, :3, 3]
+        pixel = (seen @ camera.Ks[0].T)[:, :2] / seen[:, 2:]
+        inside = ((pixel > 0) & (pixel < SIZE)).all(1)
+        column, row = pixel[inside].long().unbind(1)
+        assert inside.sum() > 10_000 and alphas[row, column].min() > LEAST_ALPHA
+
+
+def test_discs_point_out_of_the_head(head):
+    texels = texel_map(head, 128)
+    surface = texel_surface(head, texels, head.vertices)
+    corners = head.vertices[head.faces[texels.face]]
+    outward = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    cosine = torch.cosine_similarity(surface.normals, outward)
+    torch.testing.assert_close(cosine, torch.ones(len(cosine)), rtol=0, atol=1e-4)
+
+
+def test_no_disc_is_a_needle(head):
+    """None reaches, at one standard deviation, further than half its triangle, or than 4 mm."""
+    texels = texel_map(head, 256)
+    surface = texel_surface(head, texels, head.vertices)
+    corners = head.vertices[head.faces[texels.face]]
+    longest = (corners - corners.roll(1, 1)).norm(dim=2).amax(1)
+    assert (surface.scales.amax(1) <= torch.clamp(0.5 * longest, min=0.004) + 1e-6).all()
