@@ -8,15 +8,15 @@ BUILD_REQUIREMENTS := 'setuptools>=77' 'pybind11>=3.0' 'cmake>=3.26' ninja  # as
 PIP := .venv/bin/python -m pip
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test check cuda-gate format build emulator emulator-only sanitize clean
+.PHONY: demo test check cuda-gate speed-gate format build emulator emulator-only sanitize clean
 
 demo: build
 	python -m emogs avatar "$(PHOTO)" --emotion $(EMOTION) --out $(OUT)
 
-test: build emulator cuda-gate
+test: build emulator cuda-gate speed-gate
 	python -m pytest $(PYTEST_ARGS)
 
-check: build emulator cuda-gate
+check: build emulator cuda-gate speed-gate
 	ruff check .
 	ruff format --check .
 	clang-format --dry-run --Werror $(shell git ls-files '*.h' '*.cpp' '*.cu' '*.cuh')
@@ -27,6 +27,11 @@ check: build emulator cuda-gate
 # 77: there is no nvcc here, or not the one that the budget was made with.
 cuda-gate: .venv/.installed
 	python benchmarks/cuda_gate.py check || [ $$? -eq 77 ]
+
+# Machine code and executed instructions of every CPU kernel against benchmarks/speed_reference.json; needs no clock.
+# 77: another compiler than the reference's, or kernels changed and there is no valgrind.
+speed-gate: build
+	python benchmarks/speed_check.py check || [ $$? -eq 77 ]
 
 format: .venv/.installed
 	ruff check --fix .

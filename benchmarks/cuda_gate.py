@@ -11,32 +11,25 @@ new, gone, worse than the budget or bad without a reason fails.
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
-import tyro
 from cuda_budget import PATH, Budget, Entry, changes, come_and_gone, judged, places, unexplained
 from cuda_kernels import (
     ARCHITECTURES,
     EXEMPT,
-    ROOT,
-    Broken,
-    CannotTell,
     Figures,
     Tools,
     build_flags,
     code_flags,
     measure,
 )
+from gate import ROOT, Broken, CannotTell, console, main
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-CANNOT_TELL = 77  # by the convention of test harnesses: skipped
 FOLDER = ROOT / "build" / "cuda-gate"
-
-console = Console(highlight=False, soft_wrap=True)
 
 
 def check(only: Positional[str] = "", budget: Path = PATH) -> int:
@@ -158,17 +151,5 @@ def _measure(tools: Tools, was: Budget, only: str) -> tuple[dict[str, dict[str, 
     return judged(measure(tools, chosen, FOLDER), was), common.pop()
 
 
-def main() -> None:
-    commands = {"check": check, "accept": accept, "table": table}
-    try:
-        sys.exit(tyro.extras.subcommand_cli_from_dict(commands, description=__doc__))
-    except CannotTell as reason:
-        console.print(f"CUDA kernels: cannot tell: {reason}")
-        sys.exit(CANNOT_TELL)
-    except Broken as error:
-        console.print(f"CUDA kernels: {error}", markup=False)
-        sys.exit(1)
-
-
 if __name__ == "__main__":
-    main()
+    main("CUDA kernels", {"check": check, "accept": accept, "table": table}, __doc__)

@@ -15,7 +15,6 @@ import re
 import shlex
 import shutil
 import struct
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -25,7 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from gate import ROOT, Broken, CannotTell, run
+
 ARCHITECTURES = (80, 90, 120)
 EXEMPT = {"csrc/common/cuda_sort.cu": "CUB's kernels, which are the toolkit's"}
 
@@ -33,14 +33,6 @@ Figures = dict[str, Any]
 """Of one kernel on one architecture: figure to integer, and "code" to the hash of its machine code."""
 Kernels = dict[str, dict[str, dict[str, Figures]]]
 """Figures by kernel (a template's name), its arguments ("<float, 8>") and architecture ("sm_90")."""
-
-
-class CannotTell(Exception):
-    """The tools are not there, or not those that the budget was made with."""
-
-
-class Broken(Exception):
-    """A kernel file does not compile, or cannot be judged."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +56,11 @@ class Tools:
 
 
 def _version(program: str) -> str:
-    text = _run([program, "--version"])
+    text = run([program, "--version"])
     match = re.search(r"release [\d.]+, V([\d.]+)", text)
     if match is None:
         raise CannotTell(f"{program} --version says nothing of its version")
     return match[1]
-
-
-def _run(command: list[str], **options: Any) -> str:
-    """The program's output; where it fails, what it said is the error."""
-    result = subprocess.run(command, capture_output=True, text=True, **options)
-    if result.returncode:
-        raise Broken(f"{Path(command[0]).name} failed:\n{result.stdout[-2000:]}{result.stderr[-4000:]}")
-    return result.stdout + result.stderr
 
 
 # The build's flags
@@ -110,7 +94,7 @@ def _configure(tools: Tools, build: Path) -> None:
         "EMOGS_CUDA_ARCHS": ARCHITECTURES[0],
     }
     options = [f"-D{name}={value}" for name, value in definitions.items()]
-    _run(["cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(build), *options])
+    run(["cmake", "-G", "Ninja", "-S", str(ROOT), "-B", str(build), *options])
 
 
 def portable(command: str) -> list[str]:
@@ -193,10 +177,10 @@ def compile_file(tools: Tools, source: Path, flags: list[str], architecture: int
     with tempfile.TemporaryDirectory() as scratch:
         cubin = Path(scratch) / "kernels.cubin"
         options = [*flags, "-cubin", f"-arch=sm_{architecture}", "-Xptxas=-v", "--keep", f"--keep-dir={scratch}"]
-        said = _run([tools.nvcc, *options, "-o", str(cubin), "-x", "cu", str(source)])
+        said = run([tools.nvcc, *options, "-o", str(cubin), "-x", "cu", str(source)])
         bounds = read_ptx((Path(scratch) / f"{source.stem}.ptx").read_text())
         code = read_code(cubin.read_bytes())
-        mixes = read_instructions(_run([tools.nvdisasm, "-json", str(cubin)]))
+        mixes = read_instructions(run([tools.nvdisasm, "-json", str(cubin)]))
     resources = read_ptxas(said)
     names = demangle(list(resources))
     return {
@@ -207,7 +191,7 @@ def compile_file(tools: Tools, source: Path, flags: list[str], architecture: int
 
 def demangle(symbols: list[str]) -> dict[str, str]:
     """Readable names: no return type, parameters or namespaces of the project."""
-    lines = _run(["c++filt", *symbols]).splitlines() if symbols else []
+    lines = run(["c++filt", *symbols]).splitlines() if symbols else []
     return {symbol: short_name(line) for symbol, line in zip(symbols, lines, strict=True)}
 
 

@@ -1,0 +1,49 @@
+"""What the gates have in common: how they say that they cannot tell, that something is broken, and how they end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+ROOT = Path(__file__).resolve().parents[1]
+CANNOT_TELL = 77  # by the convention of test harnesses: skipped
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+class CannotTell(Exception):
+    """The tools are not there, or not those that the committed figures were made with."""
+
+
+class Broken(Exception):
+    """Something does not compile or run, or cannot be judged."""
+
+
+def run(command: list[str], **options: Any) -> str:
+    """What the program prints.
+
+    Raises:
+        Broken: it fails; the message has what it said.
+    """
+    result = subprocess.run(command, capture_output=True, text=True, **options)
+    if result.returncode:
+        raise Broken(f"{Path(command[0]).name} failed:\n{result.stdout[-2000:]}{result.stderr[-4000:]}")
+    return result.stdout + result.stderr
+
+
+def main(subject: str, commands: dict[str, Callable[..., int]], description: str | None) -> None:
+    """Runs the command that the arguments name; the process ends with its verdict."""
+    try:
+        sys.exit(tyro.extras.subcommand_cli_from_dict(commands, description=description))
+    except CannotTell as reason:
+        console.print(f"{subject}: cannot tell: {reason}", markup=False)
+        sys.exit(CANNOT_TELL)
+    except Broken as error:
+        console.print(f"{subject}: {error}", markup=False)
+        sys.exit(1)

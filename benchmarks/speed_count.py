@@ -1,0 +1,162 @@
+"""How many instructions the CPU kernels execute, counted by valgrind: the same number in every run, however busy the
+machine is.
+
+A native program (benchmarks/native) calls the AVX2 kernels of a build, forward and backward, on fixed inputs and with
+one thread; callgrind collects inside of these calls only. What a count cannot see: caches, memory, waiting, threads,
+and how long an instruction takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gate import ROOT, Broken, CannotTell, run
+
+TOLERANCE = 0.01  # a count has no noise; this leaves room for a compiler that numbers its registers another way
+ISA = "v3"  # what cmake/instructions.cmake links
+TARGET = "count_instructions"
+FUNCTION = "emogs_counted"  # benchmarks/native/main.cpp
+
+
+@dataclass(frozen=True)
+class Count:
+    """One kernel call."""
+
+    instructions: int
+    work: int
+    unit: str
+    """What `work` counts: elements, pairs, gaussians, faces."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One kernel call whose count, or whose work, is not what it was."""
+
+    name: str
+    was: Count
+    now: Count
+
+    @property
+    def ratio(self) -> float:
+        return self.now.instructions / self.was.instructions
+
+    @property
+    def same_work(self) -> bool:
+        return (self.was.work, self.was.unit) == (self.now.work, self.now.unit)
+
+    def __str__(self) -> str:
+        if not self.same_work:
+            works = f"{self.now.work} {self.now.unit}, was {self.was.work} {self.was.unit}"
+            return f"{self.name}: does other work, {works}"
+        return (
+            f"{self.name}: {self.now.instructions:,} instructions, was {self.was.instructions:,} "
+            f"({self.ratio:.3f} times; at most {1 + TOLERANCE:.3f})"
+        )
+
+
+def counter() -> dict[str, str]:
+    """What a count depends on beside the code: valgrind, and the C library, whose copies and fills are counted too.
+
+    Raises:
+        CannotTell: instructions cannot be counted here.
+    """
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        raise CannotTell(
+            f"instructions are counted on Linux x86_64 only, here is {platform.system()} {platform.machine()}"
+        )
+    if not shutil.which("valgrind"):
+        raise CannotTell("valgrind, which counts instructions, is not on PATH")
+    return {
+        "valgrind": run(["valgrind", "--version"]).strip().removeprefix("valgrind-"),
+        "C library": " ".join(platform.libc_ver()),
+    }
+
+
+def driver_hash(root: Path = ROOT) -> str:
+    """Of the sources of the program that calls the kernels: others, and its counts may mean something else."""
+    digest = hashlib.sha256()
+    for path in sorted((root / "benchmarks" / "native").glob("*.[ch]*")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def count(build: Path, operation: str = "") -> dict[str, Count]:
+    """Instructions by case, such as "blend_tiles/window64-3channels/float32/forward".
+
+    Args:
+        build: A CMake build folder; what is not built there is built.
+        operation: Only cases whose name begins with this.
+    Raises:
+        CannotTell: there is no valgrind here, or no such program in this revision.
+        Broken: it does not build or run.
+    """
+    counter()
+    return count_program(make_driver(build), operation)
+
+
+def make_driver(build: Path) -> Path:
+    if not (build / "CMakeCache.txt").is_file():
+        raise CannotTell(f"{build} has no object files of the kernels")
+    if TARGET not in run(["cmake", "--build", str(build), "--target", "help"]):
+        raise CannotTell(f"what is built in {build} has no program that calls its kernels")
+    run(["cmake", "--build", str(build), "--target", TARGET])
+    return build / TARGET
+
+
+def count_program(program: Path, operation: str = "") -> dict[str, Count]:
+    """Runs a program that calls kernels through `emogs_counted` and prints a line after each call."""
+    options = [f"--toggle-collect={FUNCTION}", f"--dump-after={FUNCTION}", "--callgrind-out-file=counts"]
+    command = ["valgrind", "-q", "--tool=callgrind", *options, str(program.resolve()), operation]
+    kept = {name: os.environ[name] for name in ("PATH", "VALGRIND_LIB") if name in os.environ}
+    with tempfile.TemporaryDirectory() as folder:
+        result = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True)
+        if result.returncode:
+            raise Broken(f"{program.name} under valgrind failed:\n{(result.stdout + result.stderr)[-4000:]}")
+        lines = [line.split() for line in result.stdout.splitlines()]
+        parts = [Path(folder, f"counts.{number + 1}") for number in range(len(lines))]
+        if not all(part.is_file() for part in parts) or Path(folder, f"counts.{len(lines) + 1}").exists():
+            raise Broken(f"{program.name}: callgrind has not written one result for each of {len(lines)} calls")
+        totals = [re.search(r"^totals: (\d+)$", part.read_text(), re.MULTILINE) for part in parts]
+    return {
+        name: Count(int(total[1]) if total else 0, int(work), unit)
+        for (name, work, unit), total in zip(lines, totals, strict=True)
+    }
+
+
+def changes(base: dict[str, Count], head: dict[str, Count]) -> list[Change]:
+    """Of the cases that both have, those that differ."""
+    return [Change(name, base[name], head[name]) for name in base if name in head and base[name] != head[name]]
+
+
+def verdicts(base: Path, head: Path, operations: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Compares the builds of two revisions.
+
+    Args:
+        base, head: Their CMake build folders.
+        operations: Only cases of these, such as "blend_tiles".
+    Yields:
+        A mark and a line: "FAILED": more instructions; "hole": a case that cannot be compared, to be accepted or to
+        fail; "passed": all else.
+    Raises:
+        CannotTell: instructions cannot be counted on both sides.
+        Broken: a side does not build or run.
+    """
+    before, after = (
+        {name: c for name, c in count(build).items() if name.split("/")[0] in operations} for build in (base, head)
+    )
+    for name in sorted(before.keys() ^ after.keys()):
+        yield "hole", f"{name}: instructions counted in {'head' if name in after else 'base'} only"
+    moved = {change.name: change for change in changes(before, after)}
+    for name in sorted(before.keys() & after.keys()):
+        change = moved.get(name, Change(name, before[name], after[name]))
+        good = change.ratio <= 1 + TOLERANCE
+        yield "hole" if not change.same_work else "passed" if good else "FAILED", str(change)
