@@ -21,6 +21,7 @@ import speed_count  # noqa: E402
 from gate import Broken, CannotTell  # noqa: E402
 from pair_loop import find_compiler  # noqa: E402
 from speed_code import code_hash  # noqa: E402
+from speed_compare import KERNELS  # noqa: E402
 from speed_count import Count, changes, count, count_program, counter, make_driver  # noqa: E402
 from speed_reference import Reference, compiler_of, flags_of  # noqa: E402
 
@@ -104,7 +105,7 @@ def test_a_program_that_does_not_run_is_broken(tmp_path):
     fails = tmp_path / "fails"
     fails.write_text("#!/bin/sh\necho oh no >&2\nexit 3\n")
     fails.chmod(0o755)
-    with pytest.raises(Broken, match="fails under valgrind failed:\n.*oh no"):
+    with pytest.raises(Broken, match=r"fails under valgrind failed:\n.*oh no"):
         count_program(fails)
     silent = tmp_path / "silent"
     silent.write_text("#!/bin/sh\necho a/b/c/forward 1 pairs\n")
@@ -147,6 +148,9 @@ def verdict(tmp_path, monkeypatch, capsys):
 CHANGED = replace(BASE, kernels={"a_cpu v3": "03", "a_cpu v4": "04"})
 
 
+MORE = "a/b/c/forward: 1,011 instructions, was 1,000 (1.011 times; at most 1.010)"
+
+
 def forward(instructions: int, work: int = 10) -> dict[str, Count]:
     return CASES | {"a/b/c/forward": Count(instructions, work, "pairs")}
 
@@ -162,7 +166,7 @@ def test_the_same_machine_code_passes_uncounted(verdict):
     ("now", "counts", "code", "line"),
     [
         (CHANGED, forward(1010), 0, None),
-        (CHANGED, forward(1011), 1, "a/b/c/forward: 1,011 instructions, was 1,000 (1.011 times; at most 1.010)"),
+        (CHANGED, forward(1011), 1, MORE),
         (
             CHANGED,
             forward(900),
@@ -172,7 +176,7 @@ def test_the_same_machine_code_passes_uncounted(verdict):
         (CHANGED, forward(1000, 11), 1, "a/b/c/forward: does other work, 11 pairs, was 10 pairs"),
         (CHANGED, CASES | {"a/d/c/forward": CASES["a/b/c/forward"]}, 1, "a/d/c/forward: new, not in the reference"),
         (CHANGED, {"a/b/c/forward": Count(1000, 10, "pairs")}, 1, "a/b/c/backward: in the reference, but gone"),
-        (replace(BASE, driver="other"), forward(1011), 1, "a/b/c/forward: 1,011 instructions, was 1,000 (1.011 times; at most 1.010)"),
+        (replace(BASE, driver="other"), forward(1011), 1, MORE),
         (replace(CHANGED, flags={"v3": "-O2"}), CASES, 0, "compiler flags, v3: -O2, were -O3"),
         (replace(BASE, kernels=BASE.kernels | {"b_cpu v3": "05"}), CASES, 1, "b_cpu v3: new, not in the reference"),
         (replace(BASE, kernels={"a_cpu v3": "01"}), CASES, 1, "a_cpu v4: in the reference, but gone"),
@@ -187,9 +191,9 @@ def test_the_same_machine_code_passes_uncounted(verdict):
 )  # fmt: skip
 def test_what_changed_is_counted(verdict, now, counts, code, line):
     found, lines = verdict(now, counts)
-    assert found == code
-    assert lines == [] or line is None or line in lines
-    assert (f"complaints: {int(code == 1)};" in " ".join(lines)) and ("accept` makes it" in lines[-1]) == (code == 1)
+    assert found == code and (line is None or line in lines)
+    assert f"complaints: {int(code == 1)};" in "\n".join(lines)
+    assert ("accept` makes it the reference" in lines[-1]) == (code == 1)
 
 
 def test_without_valgrind_a_change_cannot_be_told(verdict):
@@ -276,11 +280,28 @@ def gate(*arguments, **environment) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
 
 
-def test_the_whole_command(tmp_path):
+@pytest.fixture
+def build() -> Path:
     if not speed_check.BUILD.is_dir():
         pytest.skip("this checkout was not built in place")
+    return speed_check.BUILD
+
+
+def test_every_kernel_file_is_counted(build):
+    said = subprocess.run([make_driver(build)], capture_output=True, text=True, check=True).stdout
+    cases = {line.split()[0]: int(line.split()[1]) for line in said.splitlines()}
+    assert min(cases.values()) > 1000
+    forward, backward = (
+        {name.split("/")[0] for name in cases if name.endswith(way)} for way in ("/forward", "/backward")
+    )
+    assert forward == backward | {"intersect_tiles"}
+    files = {name.split()[0] for name in Reference.of(build).kernels}
+    assert {file for operation in forward for file in KERNELS[operation]} == files
+
+
+def test_the_whole_command(build, tmp_path):
     path = tmp_path / "reference.json"
-    now = Reference.of(speed_check.BUILD)
+    now = Reference.of(build)
     replace(now, counts=CASES).save(path)
     run = gate("check", "--reference", path)
     assert run.returncode == 0 and "complaints: 0" in run.stdout, run.stdout + run.stderr
