@@ -100,8 +100,11 @@ class Budget:
                 for name, kernels in content["files"].items()
             }
             return Budget(content["tools"], content["flags"], files)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Broken(f"{path}: expected a budget that `accept` wrote, got what does not read: {error!r}") from None
+        except OSError as error:
+            raise Broken(f"{path}: expected a budget that `accept` wrote: {error.strerror}") from None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            what = f"{type(error).__name__}: {error}"[:200].splitlines()[0]
+            raise Broken(f"{path}: expected a budget that `accept` wrote, got what does not read: {what}") from None
 
     def save(self, path: Path = PATH) -> None:
         def plain(entry: Entry) -> dict[str, Any]:

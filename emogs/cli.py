@@ -225,21 +225,31 @@ def _landmarks(path: Path) -> Any:
     """[68, 2] pixels from a file; lines that do not start with a number (the frame of iBUG's .pts) are skipped."""
     import numpy as np
 
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    points = [_numbers(line, 2, str(path), "x y") for line in lines if line and line[0] in "-+.0123456789"]
+    from .io.files import FormatError
+    from .io.text import read_text
+
+    points = []
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if line.strip()[:1] in tuple("-+.0123456789"):
+            try:
+                points.append(_numbers(line.strip(), 2, "", "x y"))
+            except ValueError as error:
+                raise FormatError(path, f"line {number}", str(error).removeprefix(": ")) from None
     if len(points) != 68:
-        raise ValueError(f"{path}: expected 68 lines `x y`, got {len(points)}")
+        raise FormatError(path, "lines", f"expected 68 lines `x y`, got {len(points)}")
     return np.array(points)
 
 
 def _numbers(text: str, count: int, where: str, form: str) -> tuple[float, ...]:
     """`count` finite numbers separated by commas or spaces."""
+    from .io.files import shown
+
     try:
         numbers = tuple(float(part) for part in text.replace(",", " ").split())
     except ValueError:
         numbers = ()
     if len(numbers) != count or not all(abs(number) < float("inf") for number in numbers):
-        raise ValueError(f"{where}: expected {form}, got {text!r}")
+        raise ValueError(f"{where}: expected {form}, got {shown(text)}")
     return numbers
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..io.files import shown
 from .checks import check_floats
 from .tables import EmotionTables, default_tables
 
@@ -62,7 +63,7 @@ def parse_action_units(text: str, tables: EmotionTables | None = None, unscored:
     for term in re.split(r"[\s,+]+", text.strip(" \t\r\n,+")):
         unit, sides, level = _term(term, text, tables, unscored.upper())
         if given[unit, sides].any():
-            raise ValueError(f"action units {text!r}: {term} is given twice")
+            raise ValueError(f"action units {shown(text)}: {term} is given twice")
         units[unit, sides], given[unit, sides] = level / LEVELS, True
     return units
 
@@ -107,12 +108,12 @@ def _term(term: str, text: str, tables: EmotionTables, unscored: str) -> tuple[i
     match = _TERM.fullmatch(term)
     if match is None or (match[1] and match[2]):
         raise ValueError(
-            f"action units {text!r}: cannot read {term!r}; expected a unit such as 12, AU12C, R14A or L4=2.5: "
-            "a side L or R or none, a number, an intensity A to E or = and a level from 0 to 5"
+            f"action units {shown(text)}: cannot read {shown(term)}; expected a unit such as 12, AU12C, R14A or "
+            "L4=2.5: a side L or R or none, a number, an intensity A to E or = and a level from 0 to 5"
         )
     name = str(int(match[3]))
     if name not in tables.units:
-        raise ValueError(f"action units {text!r}: unit {name} is unknown; known: {', '.join(tables.units)}")
+        raise ValueError(f"action units {shown(text)}: unit {name} is unknown; known: {', '.join(tables.units)}")
     sides = {"L": slice(0, 1), "R": slice(1, 2)}.get((match[1] or match[2]).upper(), slice(0, 2))
     if not match[4].startswith("="):
         return tables.units.index(name), sides, LETTERS.index((match[4] or unscored).upper()) + 1
@@ -121,5 +122,7 @@ def _term(term: str, text: str, tables: EmotionTables, unscored: str) -> tuple[i
     except ValueError:
         level = float("nan")
     if not 0 <= level <= LEVELS:
-        raise ValueError(f"action units {text!r}: level {match[4][1:]!r} of unit {name} is not a number from 0 to 5")
+        raise ValueError(
+            f"action units {shown(text)}: level {match[4][1:]!r} of unit {name} is not a number from 0 to 5"
+        )
     return tables.units.index(name), sides, level

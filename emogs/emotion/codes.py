@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..io.files import shown
 from .tables import EMOTIONS, EmotionTables, default_tables
 
 PSI_WIDTH = len(EMOTIONS) * (len(EMOTIONS) + 3) // 2
@@ -45,7 +46,9 @@ def parse_emotion(text: str, tables: EmotionTables | None = None) -> Tensor:
     for term in terms:
         name, intensity = _term(term, tables)
         if name in seen or (name == "neutral" and len(terms) > 1):
-            raise ValueError(f"emotion {text!r}: {name} " + ("is given twice" if name in seen else "must stand alone"))
+            raise ValueError(
+                f"emotion {shown(text)}: {name} " + ("is given twice" if name in seen else "must stand alone")
+            )
         seen.add(name)
         if name in tables.compounds:
             code += intensity * tables.compound_mixes[tables.compounds.index(name)]
@@ -53,7 +56,7 @@ def parse_emotion(text: str, tables: EmotionTables | None = None) -> Tensor:
             code[EMOTIONS.index(name)] += intensity
     if code.amax() > 1 + _ROUNDING:
         worst = int(code.argmax())
-        raise ValueError(f"emotion {text!r}: {EMOTIONS[worst]} adds up to {code[worst]:g}, more than 1")
+        raise ValueError(f"emotion {shown(text)}: {EMOTIONS[worst]} adds up to {code[worst]:g}, more than 1")
     return code.clamp_max(1)
 
 
@@ -97,7 +100,7 @@ def _term(term: str, tables: EmotionTables) -> tuple[str, float]:
     except ValueError:
         intensity = float("nan")
     if not 0 <= intensity <= 1:
-        raise ValueError(f"emotion {name!r}: intensity {value.strip()!r} is not a number from 0 to 1")
+        raise ValueError(f"emotion {name!r}: intensity {shown(value.strip())} is not a number from 0 to 1")
     return name, intensity
 
 
@@ -105,7 +108,7 @@ def _unknown(written: str, name: str, tables: EmotionTables) -> str:
     known = (*EMOTIONS, *tables.aliases, *tables.compounds, "neutral")
     close = difflib.get_close_matches(name, known, n=1)
     return (
-        f"emotion {written!r} is unknown" + (f" (did you mean {close[0]!r}?)" if close else "") + "; "
+        f"emotion {shown(written)} is unknown" + (f" (did you mean {close[0]!r}?)" if close else "") + "; "
         f"valid: {', '.join(EMOTIONS)}, neutral; compounds: {', '.join(tables.compounds)}; "
         "each may have an intensity from 0 to 1, as in happy=0.7,surprise=0.2"
     )

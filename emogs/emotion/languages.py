@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..head.template import ARKIT_NAMES
+from ..io.files import shown
 from .action_units import LEVELS, format_action_units, parse_action_units
 from .affect import AFFECT_NAMES
 from .codes import format_emotion, parse_emotion
@@ -77,14 +78,14 @@ class Language:
             if not places or places in given:
                 some = ", ".join(f"{column}=0.5" for column in self.columns[:2])
                 wanted = "each name once" if places else f"names and numbers such as {some}"
-                raise ValueError(f"{self.name} {text!r}: expected {wanted}, got {term.strip()!r}")
+                raise ValueError(f"{self.name} {shown(text)}: expected {wanted}, got {shown(term.strip())}")
             try:
                 value = float(number)
             except ValueError:
                 value = math.nan
             if not self.low <= value <= self.high:
                 limits = f"{self.low:g} to {self.high:g}"
-                raise ValueError(f"{self.name} {text!r}: {number.strip()!r} is not a number from {limits}")
+                raise ValueError(f"{self.name} {shown(text)}: {shown(number.strip())} is not a number from {limits}")
             given.add(places)
             values[list(places)] = value / self.scale
         return values.reshape(self.shape)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..head.template import HeadTemplate
 from ..head.uv import TexelMap
+from ..io.files import shown
 from .checks import check_floats
 from .codes import format_emotion, parse_emotion
 from .mixing import expression_from_emotion
@@ -38,9 +39,11 @@ def parse_regions(text: str, tables: EmotionTables | None = None) -> Tensor:
         written, colon, emotion = part.partition(":")
         region = written.strip().lower() if colon else ""
         if colon and region not in tables.regions:
-            raise ValueError(f"regions {text!r}: {written.strip()!r} is unknown; known: {', '.join(tables.regions)}")
+            raise ValueError(
+                f"regions {shown(text)}: {shown(written.strip())} is unknown; known: {', '.join(tables.regions)}"
+            )
         if region in codes:
-            raise ValueError(f"regions {text!r}: {region or 'the rest of the face'} is given twice")
+            raise ValueError(f"regions {shown(text)}: {region or 'the rest of the face'} is given twice")
         codes[region] = parse_emotion(emotion if colon else written, tables)
     rest = codes.get("", torch.zeros(len(EMOTIONS)))
     return torch.stack([codes.get(region, rest) for region in tables.regions])

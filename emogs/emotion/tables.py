@@ -6,15 +6,19 @@ In the file "12" is both sides, "L12" and "R12" one side. An inconsistent file i
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..head.template import ARKIT_NAMES
+from ..io.files import FormatError, shown
+from ..io.text import parse_json, read_text
 
 TABLES_FILE = Path(__file__).with_name("tables.json")
 
@@ -75,39 +79,80 @@ class EmotionTables:
 
 
 def load_tables(path: str | Path = TABLES_FILE) -> EmotionTables:
-    """Reads and checks a table file of the form of `tables.json`. Raises ValueError naming the file and the place."""
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    """Reads and checks a table file of the form of `tables.json`.
+
+    Raises:
+        emogs.io.FormatError: a ValueError that names the file, the table and what is wrong with it.
+        OSError: the file cannot be read.
+    """
+    path = Path(path)
+    tables = _read(path, parse_json(path, read_text(path)))
+    with _section(path, "tables"):
+        _check(tables)
+    return replace(tables, unit_regions=_unit_regions(tables))
+
+
+def _read(path: Path, data: Any) -> EmotionTables:
+    """Every field but `unit_regions`, section by section."""
+    with _section(path, "emotions"):
         if tuple(data["emotions"]["names"]) != EMOTIONS:
             raise ValueError(f"emotions must be {', '.join(EMOTIONS)}, in this order")
-        units = tuple(data["action_units"]["units"])
-        compounds = data["compounds"]["names"]
-        tables = EmotionTables(
-            aliases=dict(data["aliases"]["names"]),
-            units=units,
-            unit_names=tuple(unit["name"] for unit in data["action_units"]["units"].values()),
-            prototypes=torch.stack([_intensities(data["prototypes"]["units"], name, units) for name in EMOTIONS]),
-            compounds=tuple(compounds),
-            compound_mixes=torch.stack([_mix(compounds, name) for name in compounds]),
-            compound_units=torch.stack([_intensities(compounds[name], "units", units) for name in compounds]),
-            antagonists=tuple((_index(units, a), _index(units, b)) for a, b in data["antagonists"]["pairs"]),
-            shapes=torch.stack([_shapes(unit, data["action_units"]["units"][unit]["shapes"]) for unit in units]),
-            articulation_units=tuple(_index(units, unit) for unit in data["articulation"]["units"]),
-            articulation_shapes=_channels(data["articulation"]["shapes"]),
-            reading_order=tuple(_index(units, unit) for unit in data["reading"]["order"]),
-            regions=tuple(data["regions"]["parts"]),
-            unit_regions=torch.zeros(len(units), dtype=torch.int64),
-            shape_regions=_shape_regions(data["regions"]["parts"]),
-            landmark_regions=_landmark_regions(data["regions"]["parts"]),
-            affect=torch.stack([_point(name, data["affect"]["points"][name]) for name in EMOTIONS]),
-        )
-        _check(tables)
-        tables = replace(tables, unit_regions=_unit_regions(tables))
+    with _section(path, "aliases"):
+        aliases = dict(data["aliases"]["names"])
+    with _section(path, "action_units"):
+        listed = data["action_units"]["units"]
+        units, unit_names = tuple(listed), tuple(str(unit["name"]) for unit in listed.values())
+        shapes = torch.stack([_shapes(unit, listed[unit]["shapes"]) for unit in units])
+    with _section(path, "prototypes"):
+        prototypes = torch.stack([_intensities(data["prototypes"]["units"], name, units) for name in EMOTIONS])
+    with _section(path, "compounds"):
+        named = data["compounds"]["names"]
+        mixes = torch.stack([_mix(named, name) for name in named])
+        compound_units = torch.stack([_intensities(named[name], "units", units) for name in named])
+    with _section(path, "antagonists"):
+        pairs = tuple((_index(units, a), _index(units, b)) for a, b in data["antagonists"]["pairs"])
+    with _section(path, "articulation"):
+        speaking = tuple(_index(units, unit) for unit in data["articulation"]["units"])
+        spoken = _channels(data["articulation"]["shapes"])
+    with _section(path, "reading"):
+        order = tuple(_index(units, unit) for unit in data["reading"]["order"])
+    with _section(path, "regions"):
+        parts = data["regions"]["parts"]
+        shape_regions, landmark_regions = _shape_regions(parts), _landmark_regions(parts)
+    with _section(path, "affect"):
+        affect = torch.stack([_point(name, data["affect"]["points"][name]) for name in EMOTIONS])
+    return EmotionTables(
+        aliases=aliases,
+        units=units,
+        unit_names=unit_names,
+        prototypes=prototypes,
+        compounds=tuple(named),
+        compound_mixes=mixes,
+        compound_units=compound_units,
+        antagonists=pairs,
+        shapes=shapes,
+        articulation_units=speaking,
+        articulation_shapes=spoken,
+        reading_order=order,
+        regions=tuple(parts),
+        unit_regions=torch.zeros(len(units), dtype=torch.int64),
+        shape_regions=shape_regions,
+        landmark_regions=landmark_regions,
+        affect=affect,
+    )
+
+
+@contextmanager
+def _section(path: Path, name: str) -> Iterator[None]:
+    """Whatever a table of the file makes its reader stumble over, as an error that names both."""
+    try:
+        yield
     except KeyError as error:
-        raise ValueError(f"{path}: {error} is missing") from None
-    except (ValueError, TypeError, AttributeError, RecursionError, IndexError, RuntimeError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    return tables
+        raise FormatError(path, name, f"{error} is missing") from None
+    except ValueError as error:
+        raise FormatError(path, name, str(error).replace("\n", " ")) from None
+    except (TypeError, AttributeError, RecursionError, IndexError, RuntimeError) as error:
+        raise FormatError(path, name, f"expected the form of emogs' tables.json ({str(error)[:80]})") from None
 
 
 @cache
@@ -120,8 +165,7 @@ def _intensities(table: dict[str, dict[str, float]], name: str, units: tuple[str
     """[U, 2] from {"12": 0.8, "R14": 0.5}."""
     out = torch.zeros(len(units), 2)
     for key, value in table[name].items():
-        if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-            raise ValueError(f"{name}: intensity of unit {key} is {value!r}, expected a number from 0 to 1")
+        _share(value, f"{name}: intensity of unit {shown(key)}")
         side = {"L": slice(0, 1), "R": slice(1, 2)}.get(key[0], slice(0, 2))
         out[_index(units, key.lstrip("LR")), side] = value
     return out
@@ -131,9 +175,9 @@ def _mix(compounds: dict[str, dict[str, dict[str, float]]], name: str) -> Tensor
     """[7] code of a full compound."""
     out = torch.zeros(len(EMOTIONS))
     for emotion, share in compounds[name]["mix"].items():
-        out[_index(EMOTIONS, emotion)] = share
-    if abs(float(out.sum()) - 1) > 1e-6 or (out < 0).any():
-        raise ValueError(f"compound {name!r}: shares of its mix must be positive and sum to 1")
+        out[_index(EMOTIONS, emotion)] = _share(share, f"compound {shown(name)}: share of {shown(emotion)}")
+    if abs(float(out.sum()) - 1) > 1e-6:
+        raise ValueError(f"compound {shown(name)}: expected shares that sum to 1, got {float(out.sum()):g}")
     return out
 
 
@@ -141,9 +185,10 @@ def _shapes(unit: str, shapes: dict[str, float]) -> Tensor:
     """[2, 52] from {"mouthSmile": 1.0}; a name that ARKit splits into sides stands for both."""
     out = torch.zeros(2, len(ARKIT_NAMES))
     for name, value in shapes.items():
+        _share(value, f"unit {shown(unit)}: {shown(name)}")
         for channel in (name,) if name in ARKIT_NAMES else (f"{name}Left", f"{name}Right"):
             if channel not in ARKIT_NAMES:
-                raise ValueError(f"unit {unit}: {name!r} is no ARKit shape")
+                raise ValueError(f"unit {unit}: {shown(name)} is no ARKit shape")
             sides = [1.0, 0.0] if channel.endswith("Left") else [0.0, 1.0] if channel.endswith("Right") else [0.5, 0.5]
             out[:, ARKIT_NAMES.index(channel)] = value * torch.tensor(sides)
     return out
@@ -153,7 +198,7 @@ def _channels(beginnings: list[str]) -> tuple[int, ...]:
     """Indices of the ARKit shapes whose names begin so."""
     for beginning in beginnings:
         if not any(name.startswith(beginning) for name in ARKIT_NAMES):
-            raise ValueError(f"no ARKit shape begins with {beginning!r}")
+            raise ValueError(f"no ARKit shape begins with {shown(beginning)}")
     return tuple(i for i, name in enumerate(ARKIT_NAMES) if name.startswith(tuple(beginnings)))
 
 
@@ -190,13 +235,20 @@ def _point(emotion: str, point: list[float] | None) -> Tensor:
     if point is None:
         return torch.full((3,), torch.nan)
     if len(point) != 3 or not all(isinstance(x, (int, float)) and -1 <= x <= 1 for x in point):
-        raise ValueError(f"affect of {emotion}: expected valence, arousal, dominance from -1 to 1, got {point!r}")
+        raise ValueError(f"affect of {emotion}: expected valence, arousal, dominance from -1 to 1, got {shown(point)}")
     return torch.tensor(point)
+
+
+def _share(value: object, what: str) -> float:
+    """A number from 0 to 1, which NaN is not."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise ValueError(f"{what} is {shown(value)}, expected a number from 0 to 1")
+    return value
 
 
 def _index(names: tuple[str, ...], name: str) -> int:
     if name not in names:
-        raise ValueError(f"{name!r} is unknown; known: {', '.join(names)}")
+        raise ValueError(f"{shown(name)} is unknown; known: {', '.join(names)}")
     return names.index(name)
 
 
@@ -204,10 +256,10 @@ def _check(tables: EmotionTables) -> None:
     """What must hold across tables."""
     for alias, emotion in tables.aliases.items():
         if emotion not in EMOTIONS or alias in EMOTIONS:
-            raise ValueError(f"alias {alias!r} must stand for one of {', '.join(EMOTIONS)}")
+            raise ValueError(f"alias {shown(alias)} must stand for one of {', '.join(EMOTIONS)}")
     untouched = torch.tensor([name in UNTOUCHED for name in ARKIT_NAMES])
     moves = tables.shapes[..., untouched].amax(2) > 0
     for names, used in ((EMOTIONS, tables.prototypes), (tables.compounds, tables.compound_units)):
         for name, intensities in zip(names, used, strict=True):
             if (intensities[moves] > 0).any():
-                raise ValueError(f"{name!r} moves gaze or lids shut, which are articulation")
+                raise ValueError(f"{shown(name)} moves gaze or lids shut, which are articulation")

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..io.files import FormatError, replacing
+from ..io.files import FormatError, replacing, shown
+from ..io.text import parse_json, read_text
 from .checks import check_floats
 from .languages import Language, find_language, languages
 from .tables import EmotionTables, default_tables
@@ -90,11 +91,7 @@ def load_track(
         raise FormatError(path, "name", f"expected a file .csv or .json, got {path.suffix or 'no ending'!r}")
     if path.stat().st_size > LARGEST_FILE:
         raise FormatError(path, "size", f"expected at most {LARGEST_FILE} bytes, got {path.stat().st_size}")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FormatError(path, f"byte {error.start}", "expected UTF-8 text") from None
-    return _READERS[path.suffix.lower()](path, text, chosen, fps, tables)
+    return _READERS[path.suffix.lower()](path, read_text(path), chosen, fps, tables)
 
 
 def save_track(path: str | Path, track: Track, tables: EmotionTables | None = None) -> None:
@@ -158,12 +155,9 @@ def _read_csv(path: Path, text: str, chosen: Language | None, fps: float | None,
 
 
 def _read_json(path: Path, text: str, chosen: Language | None, fps: float | None, tables: EmotionTables) -> Track:
-    try:
-        data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(path, "JSON", str(error)) from None
+    data = parse_json(path, text)
     if not isinstance(data, dict) or not isinstance(data.get("frames"), list):
-        raise FormatError(path, "frames", f"expected an object with a list of frames, got {_shown(data)}")
+        raise FormatError(path, "frames", f"expected an object with a list of frames, got {shown(data)}")
     if not data["frames"]:
         raise FormatError(path, "frames", "expected at least one frame, got none")
     spoken = chosen
@@ -174,13 +168,13 @@ def _read_json(path: Path, text: str, chosen: Language | None, fps: float | None
             raise FormatError(path, "language", str(error)) from None
     ease: Any = data.get("ease", "linear")
     if ease not in EASES:
-        raise FormatError(path, "ease", f"expected one of {', '.join(EASES)}, got {_shown(ease)}")
+        raise FormatError(path, "ease", f"expected one of {', '.join(EASES)}, got {shown(ease)}")
     times: list[float] = []
     values: list[list[float]] = []
     for i, frame in enumerate(data["frames"]):
         where = f"frame {i}"
         if not isinstance(frame, dict) or not frame.keys() <= {"time", "values"} or "values" not in frame:
-            raise FormatError(path, where, f"expected an object of time and values, got {_shown(frame)}")
+            raise FormatError(path, where, f"expected an object of time and values, got {shown(frame)}")
         if "time" not in frame and fps is None:
             raise FormatError(path, where, "expected a time in seconds, or frames at a known rate: give fps")
         time = _json_number(frame.get("time", i / (fps or 1)), path, f"{where}, time", -1e9, 1e9)
@@ -216,12 +210,12 @@ class _Clock:
         if self.name == "timecode":
             parts = _TIMECODE.fullmatch(text)
             if parts is None:
-                raise FormatError(self.path, where, f"expected hours:minutes:seconds:frames, got {_shown(text)}")
+                raise FormatError(self.path, where, f"expected hours:minutes:seconds:frames, got {shown(text)}")
             hours, minutes, seconds, frames = (float(part) for part in parts.groups())
             return 3600 * hours + 60 * minutes + seconds + frames / (self.fps or 1)
         value = float(text) if _NUMBER.fullmatch(text) else math.nan
         if not abs(value) <= 1e9:
-            raise FormatError(self.path, where, f"expected seconds or a frame number, got {_shown(text)}")
+            raise FormatError(self.path, where, f"expected seconds or a frame number, got {shown(text)}")
         return value / (self.fps or 1) if self.name == "frame" else value
 
 
@@ -256,7 +250,7 @@ def _guess(path: Path, names: list[str], tables: EmotionTables) -> Language:
     spoken = max(counts, key=lambda known: counts[known])
     if not counts[spoken]:
         known = "; ".join(f"{language.name}: {', '.join(language.columns[:3])}, ..." for language in counts)
-        raise FormatError(path, "head", f"expected columns of one of these languages: {known}; got {_shown(names)}")
+        raise FormatError(path, "head", f"expected columns of one of these languages: {known}; got {shown(names)}")
     return spoken
 
 
@@ -264,9 +258,7 @@ def _places(path: Path, names: list[str], spoken: Language) -> dict[int, tuple[i
     """Which numbers of the language each column holds."""
     found = {i: spoken.find(name) for i, name in enumerate(names) if spoken.find(name)}
     if not found:
-        raise FormatError(
-            path, "head", f"expected columns such as {', '.join(spoken.columns[:3])}, got {_shown(names)}"
-        )
+        raise FormatError(path, "head", f"expected columns such as {', '.join(spoken.columns[:3])}, got {shown(names)}")
     taken: dict[int, str] = {}
     for i, targets in found.items():
         for target in targets:
@@ -282,13 +274,13 @@ def _number(text: str, spoken: Language, path: Path, where: str) -> float:
     text = text.strip()
     value = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not spoken.low <= value <= spoken.high:
-        raise FormatError(path, where, f"expected a number from {spoken.low:g} to {spoken.high:g}, got {_shown(text)}")
+        raise FormatError(path, where, f"expected a number from {spoken.low:g} to {spoken.high:g}, got {shown(text)}")
     return value
 
 
 def _json_number(value: object, path: Path, where: str, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise FormatError(path, where, f"expected a number from {low:g} to {high:g}, got {_shown(value)}")
+        raise FormatError(path, where, f"expected a number from {low:g} to {high:g}, got {shown(value)}")
     return float(value)
 
 
@@ -300,17 +292,17 @@ def _json_values(values: object, spoken: Language, path: Path, where: str) -> li
         except ValueError as error:
             raise FormatError(path, where, str(error)) from None
     if not isinstance(values, dict):
-        raise FormatError(path, f"{where}, values", f"expected a text or an object of numbers, got {_shown(values)}")
+        raise FormatError(path, f"{where}, values", f"expected a text or an object of numbers, got {shown(values)}")
     out = [0.0] * len(spoken.columns)
     taken: set[int] = set()
     for name, value in values.items():
         targets = spoken.find(name)
         if not targets or taken & set(targets):
             what = "expected each name once" if targets else f"expected a name such as {', '.join(spoken.columns[:3])}"
-            raise FormatError(path, f"{where}, values", f"{what}, got {_shown(name)}")
+            raise FormatError(path, f"{where}, values", f"{what}, got {shown(name)}")
         taken |= set(targets)
         for target in targets:
-            out[target] = _json_number(value, path, f"{where}, {_shown(name)}", spoken.low, spoken.high)
+            out[target] = _json_number(value, path, f"{where}, {shown(name)}", spoken.low, spoken.high)
     return out
 
 
@@ -319,26 +311,8 @@ def _json_frame(time: str, row: dict[str, str]) -> str:
     return f'{{"time": {time}, "values": {{{numbers}}}}}'
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"expected numbers, got {name}")
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    out = dict(pairs)
-    if len(out) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"expected each name once, got {_shown(next(n for n in names if names.count(n) > 1))} again")
-    return out
-
-
 def _shortest(value: np.float32, scale: float) -> str:
     """The fewest digits, on the file's scale, that read back as the same float32."""
     exact = float(value) * scale
     short = str(np.float32(exact))
     return (short if np.float32(float(short) / scale) == value else repr(exact)).removesuffix(".0")
-
-
-def _shown(value: object) -> str:
-    """A short form of what came."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..io.files import FormatError
+from ..io.files import FormatError, reason_of
 
 MOST_BYTES = 2**31
 """Of one array. FLAME's largest has 48 MB in double precision, ICT-FaceKit's 29 MB."""
@@ -100,7 +100,7 @@ def reading(path: Path, field: str = "file") -> Iterator[Path]:
     except OSError as error:
         raise FormatError(path, "file", error.strerror or str(error)) from None
     except Exception as error:  # parsers of other people's bytes raise whatever they stumble over
-        raise FormatError(path, field, f"not readable: {error or type(error).__name__}") from None
+        raise FormatError(path, field, f"not readable: {reason_of(error)}") from None
 
 
 def read_npz(path: str | Path, wanted: Callable[[str], bool] = lambda name: True) -> Fields:

@@ -7,7 +7,6 @@ and eye occlusion are left out: they are cards for a game engine's shaders.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..io.files import FormatError
+from ..io.text import parse_json, read_text
 from .fields import Fields, read_npz, reading
 from .hinges import hinge_expressions, lower_teeth_of
 from .joints import place_joints
@@ -140,7 +140,7 @@ def _read_folder(folder: Path) -> Fields:
 
 def _index_file(path: Path) -> dict[str, object]:
     with reading(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path, read_text(path))
     if not isinstance(content, dict):
         raise FormatError(path, "file", f"expected an object of lists, got {type(content).__name__}")
     return content

@@ -19,6 +19,17 @@ class FormatError(ValueError):
         self.path, self.field, self.reason = Path(path), field, reason
 
 
+def shown(value: object, letters: int = 80) -> str:
+    """A short form of what came instead of what was expected, on one line."""
+    text = repr(value)
+    return text if len(text) <= letters else text[: letters - 3] + "..."
+
+
+def reason_of(error: BaseException, letters: int = 200) -> str:
+    """What another library says about a file, on one line; some of them quote all of it."""
+    return " ".join(str(error).split())[:letters] or type(error).__name__
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A name beside `path` to write to; the file takes its place when the block succeeds and is removed when it fails.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .files import FormatError, replacing
+from .files import FormatError, replacing, shown
 
 _TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
@@ -77,10 +77,14 @@ def _text(path: Path, content: bytes, count: int, dtype: np.dtype[Any]) -> np.nd
     rows = content.splitlines()[:count]
     if len(rows) < count:
         raise FormatError(path, "vertex", f"expected {count} rows, the file ends before")
-    try:
-        return np.array([tuple(map(float, row.split())) for row in rows], dtype)
-    except (ValueError, OverflowError) as error:
-        raise FormatError(path, "vertex", f"not a row of numbers: {error}") from None
+    out = np.empty(count, dtype)
+    for number, row in enumerate(rows):
+        try:
+            out[number] = tuple(map(float, row.split()))
+        except (ValueError, OverflowError):
+            expected = f"expected {len(dtype.names or ())} numbers that fit their types"
+            raise FormatError(path, f"vertex row {number}", f"{expected}, got {shown(row.decode('latin1'))}") from None
+    return out
 
 
 def _vertex(path: Path, lines: list[list[str]]) -> tuple[int, dict[str, str]]:
@@ -90,13 +94,13 @@ def _vertex(path: Path, lines: list[list[str]]) -> tuple[int, dict[str, str]]:
         raise FormatError(path, "vertex", "no such element at the start")
     count = lines[elements[0]][2]
     if not (count.isdecimal() and len(count) < 16):
-        raise FormatError(path, "vertex", f"expected a number of rows, got {count!r}")
+        raise FormatError(path, "vertex", f"expected a number of rows, got {shown(count)}")
     columns: dict[str, str] = {}
     for words in lines[elements[0] + 1 : elements[1] if len(elements) > 1 else None]:
         if words[:1] != ["property"]:
             continue
         if len(words) != 3 or words[1] not in _TYPES or words[2] in columns:
-            raise FormatError(path, "vertex", f"expected a property of one number, got {' '.join(words)!r}")
+            raise FormatError(path, "vertex", f"expected a property of one number, got {shown(' '.join(words))}")
         columns[words[2]] = _TYPES[words[1]]
     if not columns:
         raise FormatError(path, "vertex", "no properties")

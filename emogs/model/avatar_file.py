@@ -19,7 +19,7 @@ from ..cameras import Cameras
 from ..emotion import PSI_WIDTH, GeometryPath
 from ..gaussians import EmotionBasis, Gaussians
 from ..head import HeadTemplate
-from ..io.files import SYNTHETIC, FormatError, replacing
+from ..io.files import SYNTHETIC, FormatError, reason_of, replacing, shown
 from .bake import BakedBasis
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ class _File:
                 self.header = handle.metadata() or {}
                 self.tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
         except (OSError, SafetensorError, ValueError) as error:
-            raise FormatError(path, "file", f"not readable as safetensors: {error}") from None
+            raise FormatError(path, "file", f"not readable as safetensors: {reason_of(error)}") from None
         if self.header.get("format") != FORMAT:
-            self.fail("format", f"expected {FORMAT!r}, got {self.header.get('format')!r}")
+            self.fail("format", f"expected {FORMAT!r}, got {shown(self.header.get('format'))}")
 
     def fail(self, field: str, reason: str) -> NoReturn:
         raise FormatError(self.path, field, reason)
@@ -121,7 +121,9 @@ class _File:
     def check_template(self, template: HeadTemplate) -> None:
         if self.header.get("template_fingerprint") != fingerprint(template):
             name = self.header.get("template")
-            self.fail("template", f"made on the head {name!r} of its writer, which is not the {template.name!r} here")
+            self.fail(
+                "template", f"made on the head {shown(name)} of its writer, which is not the {template.name!r} here"
+            )
 
     def rows(self, name: str) -> int:
         if name not in self.tensors or self.tensors[name].ndim == 0:
@@ -151,6 +153,6 @@ class _File:
 
     def number(self, name: str) -> int:
         text = self.header.get(name, "")
-        if not (text.isdecimal() and 1 <= int(text) <= 16384):
-            self.fail(name, f"expected a size in pixels, got {text!r}")
+        if not (text.isdecimal() and len(text) < 6 and 1 <= int(text) <= 16384):
+            self.fail(name, f"expected a size in pixels, got {shown(text)}")
         return int(text)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from ..io.files import reason_of
 from .errors import PhotoError
 from .landmarks import Box, box_around, find_landmarks, scan_for_faces
 
@@ -45,8 +46,7 @@ def load_photo(path: str | Path) -> NDArray[np.uint8]:
     except IsADirectoryError:
         raise PhotoError(f"{path}: is a folder, not a photo") from None
     except Exception as reason:  # Pillow's plugins raise a dozen types on damaged files
-        why = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
-        raise PhotoError(f"{path}: cannot be read as a photo ({why})") from None
+        raise PhotoError(f"{path}: cannot be read as a photo ({reason_of(reason)})") from None
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     white = Image.new("RGBA", image.size, "white")
     return np.array(Image.alpha_composite(white, image).convert("RGB"))

@@ -1,6 +1,7 @@
 """The bundled tables are complete and consistent, and a broken file is refused with its place."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -77,7 +78,7 @@ def breaks(table, path, value):
     [
         (["emotions", "names"], ["happy"], "emotions must be"),
         (["aliases", "names", "joy"], "joyful", "alias 'joy'"),
-        (["prototypes", "units", "happy", "12"], 1.5, "unit 12 is 1.5"),
+        (["prototypes", "units", "happy", "12"], 1.5, "unit '12' is 1.5"),
         (["prototypes", "units", "happy", "99"], 0.5, "'99' is unknown"),
         (["prototypes", "units", "happy", "45"], 0.5, "gaze or lids"),
         (["action_units", "units", "12", "shapes"], {"mouthGrin": 1.0}, "'mouthGrin' is no ARKit shape"),
@@ -93,6 +94,10 @@ def breaks(table, path, value):
         (["regions", "parts", "brow", "landmarks"], [[17, 68]], "landmarks 17 to 68"),
         (["affect", "points", "happy"], [2, 0, 0], "affect of happy"),
         (["affect", "points", "happy"], "high", "affect of happy"),
+        (["affect"], [], "affect: expected the form of emogs' tables.json"),
+        (["action_units", "units", "12", "shapes"], {"mouthSmile": 1.5}, "unit '12': 'mouthSmile' is 1.5, expected a"),
+        (["action_units", "units", "12", "shapes"], {"mouthSmile": -1}, "'mouthSmile' is -1, expected a number"),
+        (["compounds", "names", "awed", "mix"], {"fear": math.nan}, "JSON: expected numbers, got NaN"),
     ],
 )
 def test_a_broken_file_is_refused_by_place(tmp_path, data, path, value, message):

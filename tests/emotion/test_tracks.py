@@ -162,7 +162,9 @@ def test_faults_of_csv_are_shown_by_place(tmp_path, text, message):
 
 
 JSON_FAULTS = [
-    ("{", "JSON: Expecting property name"),
+    ("{", "JSON: line 1, column 2: expected property name enclosed in double quotes, got the end of the file"),
+    ('{"frames": [\n{"time" 0}]}', "JSON: line 2, column 9: expected ':' delimiter, got '0}]}'"),
+    ('{"frames": [1,\n]}', "fault.json: JSON: line "),
     ("[" * 100_000, "JSON: "),
     ("[]", "frames: expected an object with a list of frames, got []"),
     ('{"frames": []}', "frames: expected at least one frame"),
