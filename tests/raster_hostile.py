@@ -7,6 +7,7 @@ shape, dtype, device, type or value.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -145,6 +146,12 @@ OPERATIONS: dict[str, tuple[Callable[[np.random.Generator], Parameters], Callabl
     "emotion_norm": (norm_parameters, lambda p: emotion_norm(**p)),
     "emotion_renorm": (renorm_parameters, lambda p: emotion_renorm(**p)),
     "pinhole": (lambda random: {"width": 9, "height": 7, "field_of_view": 40.0}, lambda p: emogs.pinhole(**p)),
+    "fisheye": (lambda random: {"width": 9, "height": 7, "field_of_view": 90.0}, lambda p: emogs.fisheye(**p)),
+    "orthographic": (lambda random: {"width": 9, "height": 7, "view_height": 2.0}, lambda p: emogs.orthographic(**p)),
+    "look_at": (
+        lambda random: {"eye": torch.randn(2, 3), "target": torch.randn(3), "up": torch.tensor([0.0, 1.0, 0.0])},
+        lambda p: emogs.look_at(**p),
+    ),
 }
 
 
@@ -180,6 +187,17 @@ def other_values(random: np.random.Generator, tensor: torch.Tensor) -> torch.Ten
     return tensor
 
 
+def other_strides(random: np.random.Generator, tensor: torch.Tensor) -> torch.Tensor:
+    """The same values in memory of another layout: every other row, columns first, or at an odd address."""
+    kind = random.integers(3)
+    if kind == 0 and tensor.ndim and tensor.device.type == "cpu":
+        return tensor.repeat_interleave(2, -1)[..., ::2]
+    if kind == 1 and tensor.ndim > 1:
+        return tensor.transpose(0, -1).contiguous().transpose(0, -1)
+    room = tensor.new_empty(tensor.numel() + 1)
+    return room[1:].view(tensor.shape).copy_(tensor)
+
+
 def mutate(random: np.random.Generator, value: object) -> object:
     """Something that may not belong where `value` does."""
     if not isinstance(value, torch.Tensor):
@@ -210,8 +228,50 @@ def hostile_call(seed: int) -> tuple[str, Callable[[], object], Parameters]:
             parameters[victim] = mutate(random, value)
         elif isinstance(value, torch.Tensor) and value.is_floating_point():
             parameters[victim] = other_values(random, value)
+    for key, value in parameters.items():
+        if isinstance(value, torch.Tensor) and random.random() < 0.2:
+            parameters[key] = other_strides(random, value)
     if random.random() < 0.3:
         for value in parameters.values():
             if isinstance(value, torch.Tensor) and value.is_floating_point() and value.is_leaf:
                 value.requires_grad_()
     return name, lambda: call(parameters), parameters
+
+
+# ---- what may come of it ----
+
+NAMES = (*OPERATIONS, "Gaussians", "Cameras", "EmotionBasis", "Rig", "RasterSettings")
+NAMED = re.compile(rf"({'|'.join(NAMES)}): [a-zA-Z]|emogs::\w+\(\) .* argument '\w+'")  # the latter is torch's
+
+
+def tensors_of(result: object) -> list[torch.Tensor]:
+    if isinstance(result, torch.Tensor):
+        return [result]
+    values = result if isinstance(result, tuple) else vars(result).values()
+    return [value for value in values if isinstance(value, torch.Tensor)]
+
+
+def check_rendering(out: emogs.Rendering, parameters: Parameters) -> None:
+    """Finite wherever the background is, and every Gaussian accounted for."""
+    splats, background = out.info.splats, parameters.get("background")
+    visible = (splats.radii[..., 0] > 0).sum(-1)
+    assert torch.equal(visible + splats.outside + splats.non_finite, torch.full_like(visible, splats.records.shape[-2]))
+    if background is None or background.isfinite().all():
+        assert all(t.isfinite().all() for t in tensors_of(out))
+
+
+def meet_hostile_call(seed: int) -> str:
+    """`refused` by an error that names the operation, `drawn`, or `differentiated` too; else an AssertionError."""
+    name, call, parameters = hostile_call(seed)
+    try:
+        result = call()
+    except (TypeError, ValueError, RuntimeError) as error:
+        assert NAMED.match(str(error)), f"seed {seed}, {name}: {error!r}"
+        return "refused"
+    if isinstance(result, emogs.Rendering):
+        check_rendering(result, parameters)
+    outputs = [t for t in tensors_of(result) if t.requires_grad]
+    if not outputs:
+        return "drawn"
+    torch.autograd.backward([t.sum() for t in outputs])
+    return "differentiated"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..io.files import shown
-from .checks import check_floats
+from .checks import check_floats, check_range, check_text
 from .tables import EmotionTables, default_tables
 
 LETTERS = "ABCDE"
@@ -54,7 +54,8 @@ def parse_action_units(text: str, tables: EmotionTables | None = None, unscored:
     '6C+12D+R14A'
     """
     tables = tables or default_tables()
-    if len(unscored) != 1 or unscored.upper() not in LETTERS:
+    check_text("text", text)
+    if len(check_text("unscored", unscored)) != 1 or unscored.upper() not in LETTERS:
         raise ValueError(f"unscored: expected a letter from A to E, got {unscored!r}")
     units = torch.zeros(len(tables.units), 2)
     given = torch.zeros(len(tables.units), 2, dtype=torch.bool)
@@ -78,6 +79,7 @@ def format_action_units(units: Tensor, tables: EmotionTables | None = None, lett
     check_floats("units", units, len(tables.units), 2)
     if units.ndim != 2:
         raise ValueError(f"units: expected [{len(tables.units)}, 2], got {list(units.shape)}")
+    check_range("units", units, 0, 1)
     terms = []
     for name, (left, right) in zip(tables.units, units.detach().double().tolist(), strict=True):
         sides = [("", left)] if left == right else [("L", left), ("R", right)]

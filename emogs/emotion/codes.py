@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..io.files import shown
+from .checks import check_floats, check_text
 from .tables import EMOTIONS, EmotionTables, default_tables
 
 PSI_WIDTH = len(EMOTIONS) * (len(EMOTIONS) + 3) // 2
@@ -40,6 +41,7 @@ def parse_emotion(text: str, tables: EmotionTables | None = None) -> Tensor:
         tensor([0.0000, 0.0000, 0.7500, 0.2500, 0.0000, 0.0000, 0.0000])
     """
     tables = tables or default_tables()
+    check_text("text", text)
     code = torch.zeros(len(EMOTIONS))
     seen: set[str] = set()
     terms = text.split(",")
@@ -62,7 +64,8 @@ def parse_emotion(text: str, tables: EmotionTables | None = None) -> Tensor:
 
 def format_emotion(code: Tensor) -> str:
     """The shortest description of a code [7] that `parse_emotion` reads back to the same float32 numbers."""
-    if code.shape != (len(EMOTIONS),):
+    check_floats("code", code, len(EMOTIONS))
+    if code.ndim != 1:
         raise ValueError(f"code: expected [{len(EMOTIONS)}], got {list(code.shape)}")
     values = code.detach().cpu().numpy().astype(np.float32)
     terms = [
@@ -82,8 +85,7 @@ def psi(codes: Tensor) -> Tensor:
     Returns:
         [..., 35], differentiable.
     """
-    if codes.shape[-1] != len(EMOTIONS):
-        raise ValueError(f"codes: expected [..., {len(EMOTIONS)}], got {list(codes.shape)}")
+    check_floats("codes", codes, len(EMOTIONS))
     pairs = codes[..., _FIRST.to(codes.device)] * codes[..., _SECOND.to(codes.device)]
     return torch.cat([codes, 4 * codes * (1 - codes), 4 * pairs], -1)
 

@@ -61,6 +61,8 @@ def convert(track: Track, target: str, tables: EmotionTables | None = None) -> C
     (torch.Size([1, 32, 2]), ['action_units_from_emotion'])
     """
     tables = tables or default_tables()
+    if not isinstance(track, Track):
+        raise TypeError(f"track: expected a Track, got {type(track).__name__}")
     steps = way(find_language(track.language, tables).name, find_language(target, tables).name)
     values, articulation = track.values, None
     for step in steps:

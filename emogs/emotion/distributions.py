@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .checks import check_floats
+from .checks import check_floats, check_number
 from .labels import LabelSet, class_codes, label_set
 from .tables import EMOTIONS
 
@@ -34,7 +34,8 @@ def distribution_from_votes(votes: Tensor, dataset: str | LabelSet = "fer+") -> 
     Lost: how many voted. For the votes of FER+ an image most call unknown, or no face, gets little weight.
 
     Args:
-        votes: [..., C] counts, or [..., C + N] with the N columns that stand for no emotion (FER+: unknown, NF).
+        votes: [..., C] counts, whole numbers or floats, or [..., C + N] with the N columns that stand for no emotion
+            (FER+: unknown, NF).
         dataset: whose classes the columns are, in its order.
     Returns:
         LabelDistribution.
@@ -47,6 +48,8 @@ def distribution_from_votes(votes: Tensor, dataset: str | LabelSet = "fer+") -> 
     """
     known = label_set(dataset)
     count = len(known.ids)
+    if isinstance(votes, Tensor) and not votes.is_floating_point() and not votes.is_complex():
+        votes = votes.float()
     check_floats("votes", votes, (count, count + len(known.no_emotion)))
     if not bool(((votes >= 0) & votes.isfinite()).all()):
         raise ValueError("votes: expected finite counts that are not negative")
@@ -75,7 +78,7 @@ def temper(probabilities: Tensor, temperature: float) -> Tensor:
         temperature: above 0.
     """
     check_floats("probabilities", probabilities)
-    if not (isinstance(temperature, (int, float)) and 0 < temperature < math.inf):
+    if check_number("temperature", temperature) <= 0:
         raise ValueError(f"temperature: expected a number above 0, got {temperature!r}")
     possible = probabilities > 0
     logs = torch.where(possible, probabilities, 1).log() / temperature  # no gradient through the log of 0
@@ -145,7 +148,7 @@ def distribution_loss(logits: Tensor, probabilities: Tensor, reliability: Tensor
     if logits.shape != probabilities.shape:
         raise ValueError(f"probabilities: expected {list(logits.shape)} like logits, got {list(probabilities.shape)}")
     surprise = -(probabilities * functional.log_softmax(logits, -1)).sum(-1)
-    weight = torch.ones_like(surprise) if reliability is None else reliability
+    weight = torch.ones_like(surprise) if reliability is None else check_floats("reliability", reliability)
     if weight.shape != surprise.shape:
         raise ValueError(f"reliability: expected {list(surprise.shape)}, got {list(weight.shape)}")
     return (weight * surprise).sum() / weight.sum().clamp_min(torch.finfo(surprise.dtype).tiny)

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_floats
+from ..io.files import shown
+from .checks import check_floats, check_number
 from .mixing import compound_weights
 from .tables import EMOTIONS, EmotionTables, default_tables
 
@@ -54,7 +55,7 @@ class LabelSet:
             if text.lower() in names:
                 return names.index(text.lower())
         known = ", ".join(f"{i} {name}" if i != name else i for i, name in zip(self.ids, self.classes, strict=True))
-        raise ValueError(f"{self.name}: {label!r} is no label; known: {known}")
+        raise ValueError(f"{self.name}: {shown(label)} is no label; known: {known}")
 
 
 class Remapped(NamedTuple):
@@ -92,8 +93,8 @@ def label_set(name: str | LabelSet) -> LabelSet:
     """A data set by its name. Raises ValueError that lists the names."""
     if isinstance(name, LabelSet):
         return name
-    if name not in label_sets():
-        raise ValueError(f"data set {name!r} is unknown; known: {', '.join(label_sets())}")
+    if not isinstance(name, str) or name not in label_sets():
+        raise ValueError(f"data set {shown(name)} is unknown; known: {', '.join(label_sets())}")
     return label_sets()[name]
 
 
@@ -148,6 +149,7 @@ def labels_from_emotion(codes: Tensor, dataset: str | LabelSet, neutral_below: f
     check_floats("codes", codes, len(EMOTIONS))
     if codes.ndim != 2:
         raise ValueError(f"codes: expected [B, {len(EMOTIONS)}], got {list(codes.shape)}")
+    check_number("neutral_below", neutral_below)
     scores = _class_scores(codes, known)
     best, index = scores.max(1)
     if "neutral" in known.emotions:

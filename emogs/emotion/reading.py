@@ -154,6 +154,7 @@ def emotion_from_expression(expression: Tensor, tables: EmotionTables | None = N
     ([0.0, 0.0, 0.75, 0.25, 0.0, 0.0, 0.0], 1.0)
     """
     tables = tables or default_tables()
+    check_floats("expression", expression, len(ARKIT_NAMES))
     read = action_units_from_expression(expression.detach(), tables)
     codes = emotion_from_action_units((read.units + read.articulation).clamp(0, 1), tables).codes
     rest = expression.detach() - expression_from_emotion(codes, tables)

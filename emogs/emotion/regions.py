@@ -12,7 +12,7 @@ from torch import Tensor
 from ..head.template import HeadTemplate
 from ..head.uv import TexelMap
 from ..io.files import shown
-from .checks import check_floats
+from .checks import check_floats, check_text
 from .codes import format_emotion, parse_emotion
 from .mixing import expression_from_emotion
 from .tables import EMOTIONS, EmotionTables, default_tables
@@ -34,6 +34,7 @@ def parse_regions(text: str, tables: EmotionTables | None = None) -> Tensor:
     'brow: sad=0.6; eyes: happy=0.8; mouth: happy=0.8'
     """
     tables = tables or default_tables()
+    check_text("text", text)
     codes: dict[str, Tensor] = {}
     for part in text.split(";"):
         written, colon, emotion = part.partition(":")

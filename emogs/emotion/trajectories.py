@@ -14,11 +14,14 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from .checks import check_floats
+from .checks import check_floats, check_number
 
 Ease = Literal["minimum jerk", "linear", "hold"]
 EASES: tuple[Ease, ...] = ("minimum jerk", "linear", "hold")
 """How values change between keyframes; "hold" keeps the earlier one, as labels do."""
+
+MOST_FRAMES = 10_000_000
+"""Of one call: four days at 25 frames a second."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,15 +97,17 @@ def frame_times(fps: float, duration: float) -> Tensor:
     """[T] float64 seconds of the frames from 0 to the duration, its end included: frame i is at i / fps exactly.
 
     Raises:
-        ValueError: the rate is not above 0, the duration negative, or there would be more than ten million frames.
+        ValueError: the rate is not above 0, the duration negative, or there would be more than `MOST_FRAMES`.
 
     >>> frame_times(25, 0.1)
     tensor([0.0000, 0.0400, 0.0800], dtype=torch.float64)
     """
-    if not 0 < fps < float("inf"):
+    if check_number("fps", fps) <= 0:
         raise ValueError(f"fps: expected a number above 0, got {fps!r}")
-    if not 0 <= duration * fps < 1e7:
-        raise ValueError(f"duration: expected 0 to {1e7 / fps:g} seconds at this rate, got {duration!r}")
+    if not check_number("duration", duration, 0) * fps < MOST_FRAMES:
+        raise ValueError(
+            f"duration: {duration:g} seconds at {fps:g} frames a second make more than {MOST_FRAMES:g} frames"
+        )
     return torch.arange(int(duration * fps + 1e-9) + 1, dtype=torch.float64) / fps
 
 
@@ -121,9 +126,10 @@ def pulse(code: Tensor, onset: float, apex: float, offset: float, start: float =
     check_floats("code", code)
     if code.ndim != 1:
         raise ValueError(f"code: expected [D], got {list(code.shape)}")
-    for name, seconds, least in (("onset", onset, 0.0), ("apex", apex, -1.0), ("offset", offset, 0.0)):
-        if not (least < seconds < float("inf")) or seconds < 0:
-            raise ValueError(f"{name}: expected seconds {'above 0' if least == 0 else 'from 0'}, got {seconds!r}")
+    check_number("start", start)
+    for name, seconds in (("onset", onset), ("apex", apex), ("offset", offset)):
+        if check_number(name, seconds, 0) == 0 and name != "apex":
+            raise ValueError(f"{name}: expected seconds above 0, got {seconds!r}")
     times = [start, start + onset, start + onset + apex, start + onset + apex + offset]
     values = [torch.zeros_like(code), code, code, torch.zeros_like(code)]
     if times[1] == times[2]:
@@ -156,8 +162,11 @@ def find_episode(times: Tensor, intensity: Tensor, near: float = 0.95) -> Episod
         times: [T] seconds, increasing. intensity: [T], not negative.
         near: between 0.5 and 1.
     """
+    check_floats("intensity", intensity)
+    if intensity.ndim != 1:
+        raise ValueError(f"intensity: expected [T], got {list(intensity.shape)}")
     track = Trajectory(times, intensity[:, None], "linear")
-    if not 0.5 < near < 1:
+    if not 0.5 < check_number("near", near) < 1:
         raise ValueError(f"near: expected a number between 0.5 and 1, got {near!r}")
     peak, top = intensity.detach().double().max(0)
     if not float(peak) > 0:

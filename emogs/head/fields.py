@@ -19,7 +19,7 @@ from torch import Tensor
 from ..io.files import FormatError, reason_of
 
 MOST_BYTES = 2**31
-"""Of one array. FLAME's largest has 48 MB in double precision, ICT-FaceKit's 29 MB."""
+"""Of all arrays of a file. FLAME's largest has 48 MB in double precision, ICT-FaceKit's 29 MB."""
 _LARGEST = 1e6
 """Magnitude beyond which a coordinate or a weight is damage: a head in micrometres stays below."""
 
@@ -109,11 +109,14 @@ def read_npz(path: str | Path, wanted: Callable[[str], bool] = lambda name: True
     Raises:
         FormatError: not an npz, an array of objects, or one whose size is not what it declares.
     """
-    arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     with reading(Path(path)) as file, zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
             if member.filename.endswith(".npy") and wanted(name):
+                total = member.file_size + sum(array.nbytes for array in arrays.values())
+                if total > MOST_BYTES:
+                    raise FormatError(path, name, f"expected at most {MOST_BYTES} bytes of arrays, got {total} so far")
                 arrays[name] = _read_member(archive, member, Fields(file, {}), name)
     return Fields(path, arrays)
 
@@ -129,7 +132,7 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, fields: Fiel
         size = dtype.itemsize
         for extent in shape:
             size *= extent
-        if size > MOST_BYTES or size != member.file_size - stream.tell():
+        if size != member.file_size - stream.tell():
             fields.fail(name, f"{size} bytes by its header", f"{member.file_size - stream.tell()}")
         values = np.frombuffer(stream.read(size), dtype)
     return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)

@@ -116,7 +116,7 @@ def test_frames_cover_the_end():
         (lambda: frame_times(25, -1.0), "duration"),
         (lambda: frame_times(25, 1e9), "duration"),
         (lambda: pulse(torch.zeros(7), 0, 1, 1), "onset: expected seconds above 0, got 0"),
-        (lambda: pulse(torch.zeros(7), 1, -1, 1), "apex: expected seconds from 0, got -1"),
+        (lambda: pulse(torch.zeros(7), 1, -1, 1), "apex: expected a finite number from 0, got -1"),
         (lambda: pulse(torch.zeros(2, 7), 1, 1, 1), r"code: expected \[D\]"),
         (lambda: find_episode(torch.zeros(1), torch.ones(1), near=1.0), "near"),
     ],

@@ -30,8 +30,8 @@ OUT = ROOT / "build" / "fuzz"
 RESULTS = HERE / "results.json"
 MEMORY = 2 * 2**30
 """Bytes that a file may make a reader ask for, beyond what the process has once everything is imported."""
-SECONDS = 30
-"""For one file, which takes milliseconds."""
+SECONDS = 60
+"""For one file, which takes milliseconds; ten times as long until the first one, for imports."""
 BATCH = 20_000
 """Files for one process."""
 SAVED = 1000
@@ -137,22 +137,27 @@ class State:
         self.faults: dict[str, str] = known.get("faults", {})
         self.seconds: float = known.get("seconds", 0.0)
 
+    def command(self, last: int) -> list[str]:
+        """What meets the files up to `last`."""
+        return [sys.executable, str(Path(__file__)), "--work", self.name, str(self.files), str(last)]
+
     def advance(self, last: int, show: Any) -> None:
         """Meets files up to `last`; one that ends the process is a fault, and the next process starts behind it."""
         begin = time.perf_counter()
-        command = [sys.executable, str(Path(__file__)), "--work", self.name, str(self.files), str(last)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
+        with subprocess.Popen(self.command(last), stdout=subprocess.PIPE, env=environment, text=True) as process:
             lines = _lines_of(process)
-            while True:
+            started = False
+            while self.files < last:
                 try:
-                    line = lines.get(timeout=SECONDS if self.files else 10 * SECONDS)
+                    line = lines.get(timeout=SECONDS if started else 10 * SECONDS)
                 except queue.Empty:
                     process.send_signal(signal.SIGKILL)
                     self._count(self.files, f"no answer in {SECONDS} s")
                     break
                 if line is None:
                     break
+                started = True
                 index, outcome = json.loads(line)
                 self._count(index, outcome)
                 show(self.files)

@@ -323,7 +323,7 @@ def ply_files(folder: Path) -> list[Path]:
     (small,) = small_avatar(folder)
     cloud = Avatar.load(small).gaussians
     save_ply(folder / "colors.ply", cloud)
-    save_ply(folder / "sh.ply", replace(cloud, colors=None, sh=torch.rand(9, 4, 3)))
+    save_ply(folder / "sh.ply", replace(cloud, colors=None, sh=cloud.means[:, None] * torch.ones(4, 1)))
     rows = "\n".join(" ".join(map(str, range(14))) for _ in range(3))
     names = ("x", "y", "z", *(f"f_dc_{i}" for i in range(3)), "opacity")
     names += (*(f"scale_{i}" for i in range(3)), *(f"rot_{i}" for i in range(4)))
