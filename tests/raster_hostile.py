@@ -270,7 +270,7 @@ def meet_hostile_call(seed: int) -> str:
         return "refused"
     if isinstance(result, emogs.Rendering):
         check_rendering(result, parameters)
-    outputs = [t for t in tensors_of(result) if t.requires_grad]
+    outputs = [t for t in tensors_of(result) if t.requires_grad and not t.is_meta]
     if not outputs:
         return "drawn"
     torch.autograd.backward([t.sum() for t in outputs])
