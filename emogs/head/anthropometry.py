@@ -340,7 +340,7 @@ MEASUREMENTS = (
     Measurement("brow slope", 2.0, along(_Y, 26, 22),
                 _both(lambda f: f.at(26, 0, 2, 0), (26, 18, 30), 0, 1, 0), bone=False),
     Measurement("brow ridge", 1.4, along(_Z, 24, (36, 45)),
-                _both(lambda f: f.at(23, 0, -1, 0), (34, 15, 34), 0, 0, 1), bone=False),
+                _both(lambda f: f.at(23, 2.7, -6, -0.5), (34, 15, 34), 0, 0, 1), bone=False),
     Measurement("forehead slope", 3.5, lambda f, p: -sides_apart(_forehead_top, _Z)(f, p), _forehead_slope),
     Measurement("forehead breadth", 5.0, sides_apart(_temple), _both(_temple, (40, 52, 55), 1, 0, 0)),
     Measurement("cheekbone prominence", 2.0, sides_apart(_malar, _Z),

@@ -71,7 +71,7 @@ def neutral_head() -> tuple[HeadTemplate, Regions]:
         faces_uv=torch.from_numpy(np.concatenate(mesh.faces_uv)),
         face_part=torch.from_numpy(face_part),
         part_names=_PARTS,
-        landmarks=torch.from_numpy(landmark_vertices(cage, surface)),
+        landmarks=torch.from_numpy(landmark_vertices(cage, surface, vertices[: len(surface.used)])),
         rigid=torch.from_numpy(rigid),
         identity=torch.zeros(0, len(vertices), 3),
         identity_names=(),

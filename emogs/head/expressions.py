@@ -74,14 +74,14 @@ def _brow_down(f: Face) -> Tensor:
     """Corrugator and depressor supercilii: the brow comes down and towards the nose, and bunches up above it."""
     return (
         f.press(f.at(24, -1, 0, 0), (30, 20, 30), -4.0, -4.0, 2.6)
-        + f.press(f.at(22, -2, -2, 0), (19, 16, 18), -1.2, -3.0, 1.2)
+        + f.press(f.at(22, 2.9, -6.9, -2.2), (19, 16, 18), -1.2, -3.0, 1.2)
         + f.press(f.at(26, -2, 0, 0), (22, 15, 24), -2.0, -0.8, 2.4)
     )
 
 
 def _brow_inner_up(f: Face) -> Tensor:
     """Frontalis, pars medialis; the halves of both sides add up in the middle."""
-    return 2 * f.press(f.at(22, 6, 2, 0), (29, 30, 32), 0.3, 6.4, -0.4)
+    return 2 * f.press(f.at(22, 10.9, -2.9, -2.2), (29, 30, 32), 0.3, 6.4, -0.4)
 
 
 def _brow_outer_up(f: Face) -> Tensor:
@@ -120,7 +120,7 @@ def _nose_sneer(f: Face) -> Tensor:
         + f.press(f.at(54, 0, 3, 0), (20, 20, 22), -0.9, 3.6, 0.3)
         + f.press(f.at(35, 14, -3, -6), (22, 22, 24), -1.6, 4.0, 0.8)
         + f.press(f.at(42, -6, -14, 4), (15, 15, 18), -0.4, 1.8, 2.0)
-        + f.press(f.at(23, -4, -2, 0), (26, 16, 24), -0.9, -3.0, 0.3)
+        + f.press(f.at(23, -1.3, -7, -0.5), (26, 16, 24), -0.9, -3.0, 0.3)
     )
 
 
