@@ -97,11 +97,11 @@ def view(
     page.wait()
 
 
-def train(recipe: Positional[Literal["landmarks"]], /) -> None:
-    """Train a network by its recipe; `emogs train landmarks --help` lists its settings.
+def train(recipe: Positional[Literal["landmarks", "landmarks-eval"]], /) -> None:
+    """Train a network by its recipe, or judge one; `emogs train landmarks --help` lists a recipe's settings.
 
     Args:
-        recipe: Which network.
+        recipe: Which network; landmarks-eval renders any heads and says how far a network is off.
     """
     RECIPES[recipe]([])
 
@@ -192,8 +192,15 @@ def _train_landmarks(arguments: list[str]) -> None:
     run(tyro.cli(LandmarkTraining, prog="emogs train landmarks", args=arguments))
 
 
-RECIPES = {"landmarks": _train_landmarks}
-"""What `emogs train` can train; a recipe reads its own arguments, so that other commands need not import it."""
+def _judge_landmarks(arguments: list[str]) -> None:
+    from .train.landmark_errors import LandmarkEvaluation
+    from .train.landmark_errors import main as run
+
+    run(tyro.cli(LandmarkEvaluation, prog="emogs train landmarks-eval", args=arguments))
+
+
+RECIPES = {"landmarks": _train_landmarks, "landmarks-eval": _judge_landmarks}
+"""What `emogs train` can do; a recipe reads its own arguments, so that other commands need not import it."""
 
 
 def _photo(photo: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from emogs.data.face_props import CLOTH, FRAME, HAIR, LENS
+from emogs.data.face_props import CLOTH, FRAME, HAIR, LENS, PROPS
 from emogs.data.face_surface import FIELDS, Surface
 
 _TONES = (
@@ -33,7 +33,8 @@ _HAIR = (
     / 255.0
 )
 _IRIS = np.array([(60, 36, 20), (95, 62, 34), (92, 100, 62), (80, 118, 150), (120, 150, 170), (35, 24, 18)]) / 255.0
-
+_OWN_TEXTURE = 0.3
+"""How often a template that brings a painted texture wears it."""
 
 Fields = dict[str, np.ndarray]
 """The painter's fields by name, each [N]."""
@@ -58,8 +59,12 @@ class Painter:
         self.brow = self.hair * rng.uniform(0.3, 0.9) if rng.random() < 0.8 else to_linear(_HAIR[rng.integers(4)])
         self.iris = to_linear(_IRIS[rng.integers(len(_IRIS))] * rng.uniform(0.7, 1.3))
 
-    def paint(self, kind: np.ndarray, fields: np.ndarray) -> np.ndarray:
-        """Albedo [N, 3] of pixels whose material names are kind [N] and whose fields are [N, 9]."""
+    def paint(self, kind: np.ndarray, fields: np.ndarray, texture: np.ndarray | None = None) -> np.ndarray:
+        """Albedo [N, 3] of pixels whose material names are kind [N] and whose fields are [N, 9].
+
+        A texture [N, 3], linear, is what a template itself wears there; some people wear it, in their own complexion.
+        """
+        worn = texture if texture is not None and self.rng.random() < _OWN_TEXTURE else None
         albedo = np.empty((len(kind), 3), np.float32)
         painters = {
             "skin": self._skin,
@@ -70,8 +75,21 @@ class Painter:
         }
         for name in np.unique(kind):
             here = kind == name
-            albedo[here] = painters[name](fields[here].T) if name in painters else self._plain(str(name))
+            if worn is not None and name not in PROPS:
+                albedo[here] = self._worn(str(name), worn[here], fields[here].T)
+            else:
+                albedo[here] = painters[name](fields[here].T) if name in painters else self._plain(str(name))
         return albedo
+
+    def _worn(self, name: str, texture: np.ndarray, field: np.ndarray) -> np.ndarray:
+        """The template's own paint; skin in this person's tone, with its own contrast, under hair and beard."""
+        if name != "skin":
+            return texture * self.rng.uniform(0.7, 1.15)
+        tone = np.median(texture, 0)
+        color = self.skin * (texture / tone) ** self.rng.uniform(0.6, 1.4)
+        value = dict(zip(FIELDS, field, strict=True))
+        place = field[:3].T / self.surface.scale
+        return self._beard(self._scalp(self._flushed(color, place), value, place), value, place)
 
     def _plain(self, name: str) -> np.ndarray:
         rng = self.rng
@@ -87,10 +105,7 @@ class Painter:
         rng, unit = self.rng, self.surface.scale
         value = dict(zip(FIELDS, field, strict=True))
         place = field[:3].T / unit
-        color = self.skin * np.exp(0.10 * noise(rng, place, 4, 1.5) + 0.06 * noise(rng, place, 6, 12))[:, None]
-        color = color * np.exp(
-            rng.uniform(0, 0.25) * noise(rng, place, 4, 2.5)[:, None] * np.array([0.2, -1, -0.8])
-        )  # flush
+        color = self._flushed(np.tile(self.skin, (len(place), 1)), place)
         if rng.random() < 0.25:
             spots = _smooth(noise(rng, place, 8, 30), 0.6, 0.9) * rng.uniform(0.1, 0.5)
             color = color * (1 - spots[:, None] * np.array([0.5, 0.8, 1]))
@@ -110,6 +125,13 @@ class Painter:
             color = _mix(color, tint, rng.uniform(0.1, 0.6) * np.exp(-((eye / 0.1) ** 2)) * upper)
         color = _mix(color, np.full(3, 0.01), np.clip(lash, 0, 1))
         return self._brows(color, value, place)
+
+    def _flushed(self, color: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Lighter and darker, redder and paler in patches."""
+        rng = self.rng
+        color = color * np.exp(0.10 * noise(rng, place, 4, 1.5) + 0.06 * noise(rng, place, 6, 12))[:, None]
+        flush = noise(rng, place, 4, 2.5)[:, None] * np.array([0.2, -1, -0.8])
+        return color * np.exp(rng.uniform(0, 0.25) * flush)
 
     def _eye_line(self) -> tuple[np.ndarray, np.ndarray]:
         corner = self.surface.landmarks[[36, 39, 42, 45]]

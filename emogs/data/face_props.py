@@ -12,6 +12,7 @@ from emogs.head.template import HeadTemplate
 from emogs.photo.contour import outermost
 
 HAIR, CLOTH, FRAME, LENS = "hair", "cloth", "frame", "lens"
+PROPS = (HAIR, CLOTH, FRAME, LENS)
 _COLUMNS = 128
 _CAP_ROWS = 40
 _DROP_ROWS = 14

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from embreex import rtcore_scene
-from embreex.mesh_construction import TriangleMesh
 
-from emogs.head.mesh import vertex_normals
 from emogs.head.template import HeadTemplate
+from emogs.photo.occlusion import openness
 
 FIELDS = ("x", "y", "z", "lip", "eye", "brow_along", "brow_above", "iris", "occlusion")
 """Metres, except `brow_along` (0 inner end, 1 outer end) and `occlusion` (1 where the whole sky is seen)."""
@@ -56,8 +54,7 @@ def survey(template: HeadTemplate) -> Surface:
     for side in ("eye_left", "eye_right"):
         ball = np.unique(faces[part == template.part_names.index(side)])
         columns["iris"][ball] = _distance_from_pole(vertices[ball])
-    normals = vertex_normals(template.vertices, template.faces).numpy()
-    columns["occlusion"] = _sky(vertices, normals, faces)
+    columns["occlusion"] = openness(template, _SKY_RAYS, reach=np.inf)
     inside = np.unique(faces[part != template.part_names.index("skin")])
     columns["occlusion"][inside] = np.maximum(columns["occlusion"][inside], _INSIDE)
     fields = np.stack([columns[name] for name in FIELDS], 1).astype(np.float32)
@@ -107,18 +104,3 @@ def _distance_from_pole(ball: np.ndarray) -> np.ndarray:
     pole = ball[ball[:, 2].argmax()]
     distance = np.linalg.norm((ball - pole)[:, :2], axis=1)
     return np.where(ball[:, 2] > ball[:, 2].mean(), distance, _FAR)
-
-
-def _sky(vertices: np.ndarray, normals: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Ambient visibility [V]: the cosine-weighted share of the hemisphere that the head itself does not hide."""
-    scene = rtcore_scene.EmbreeScene()
-    TriangleMesh(scene, vertices, faces)
-    rng = np.random.default_rng(0)
-    free = np.zeros(len(vertices), np.float32)
-    for _ in range(_SKY_RAYS):
-        direction = rng.normal(size=3)
-        direction = normals + (direction / np.linalg.norm(direction)).astype(np.float32)
-        direction /= np.linalg.norm(direction, axis=1, keepdims=True) + 1e-6
-        hit = scene.run(vertices + 5e-4 * normals, direction.astype(np.float32), query="INTERSECT")
-        free += hit < 0
-    return free / _SKY_RAYS

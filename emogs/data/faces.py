@@ -3,12 +3,14 @@
 A face is drawn in two steps: `random_face` chooses what is known afterwards (identity, expression, camera), and
 `FaceRenderer.render` dresses, lights and photographs it. The same seed gives the same picture. Shards are plain npy
 files, so a stopped run continues where it was. The light is linear until the last step; rays are 1.5 x 1.5 to a pixel.
+Skin, eyes and mouth are painted by the landmarks, or wear the template's own texture in a random complexion.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,58 +19,23 @@ import torch
 from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 
-from emogs.data.face_paint import Painter
-from emogs.data.face_props import CLOTH, HAIR, HairGrid, Prop, clothes, glasses
+from emogs.data.face_expressions import random_expression
+from emogs.data.face_light import Seen, develop, light
+from emogs.data.face_paint import Painter, to_linear
+from emogs.data.face_props import HAIR, HairGrid, Prop, clothes, glasses
 from emogs.data.face_surface import FIELDS, survey
 from emogs.head.mesh import vertex_normals
-from emogs.head.template import ARKIT_NAMES, HeadTemplate
+from emogs.head.template import HeadTemplate
 from emogs.photo.contour import JAW_POINTS, jaw_contour
 
 _BACKDROPS = ("coffee", "chelsea", "rocket", "hubble_deep_field", "grass", "gravel", "brick", "retina", "camera")
 _SUPERSAMPLE = 1.5
 _FLIP = np.diag([1.0, -1.0, -1.0])
 """Head space (y up, z to the viewer) to OpenCV camera axes (y down, z away)."""
-
-EXPRESSIONS = {
-    "happy": {
-        "mouthSmile": 1,
-        "cheekSquint": 0.8,
-        "mouthUpperUp": 0.6,
-        "mouthLowerDown": 0.5,
-        "jawOpen": 0.3,
-        "eyeSquint": 0.4,
-    },
-    "sad": {"browInnerUp": 1, "browDown": 0.3, "mouthFrown": 0.9, "mouthShrugLower": 0.4, "eyeLookDown": 0.3},
-    "surprise": {"browInnerUp": 1, "browOuterUp": 1, "eyeWide": 0.9, "jawOpen": 0.6},
-    "fear": {
-        "browInnerUp": 1,
-        "browOuterUp": 0.4,
-        "browDown": 0.4,
-        "eyeWide": 0.9,
-        "mouthStretch": 0.8,
-        "jawOpen": 0.4,
-    },
-    "anger": {
-        "browDown": 1,
-        "eyeSquint": 0.6,
-        "mouthPress": 0.6,
-        "noseSneer": 0.5,
-        "mouthRollLower": 0.3,
-        "jawForward": 0.3,
-    },
-    "disgust": {"noseSneer": 1, "mouthUpperUp": 0.7, "mouthFrown": 0.5, "browDown": 0.5, "eyeSquint": 0.5},
-    "speech": {
-        "jawOpen": 0.5,
-        "mouthFunnel": 0.5,
-        "mouthPucker": 0.4,
-        "mouthUpperUp": 0.3,
-        "mouthLowerDown": 0.4,
-        "mouthClose": 0.3,
-    },
-    "kiss": {"mouthPucker": 1, "mouthFunnel": 0.3},
-    "yawn": {"jawOpen": 1, "eyeSquint": 0.8, "mouthStretch": 0.3},
-}
-"""What faces do together; each channel is scaled at random, so the table says direction and not strength."""
+_REMAP_ROWS = 30000  # cv2 addresses pictures by 16 bits
+_WAVES, _WAVE_LENGTHS = 6, (0.05, 0.2)
+_WAVE_HEIGHT = 0.011
+"""Of a warp's waves, metres to a metre of wave length, at one standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +47,7 @@ class Face:
     viewmat: np.ndarray  # [4, 4] head space to OpenCV camera, metres
     K: np.ndarray  # [3, 3] pixels
     size: int  # the picture is size x size
+    warp: np.ndarray = field(default_factory=lambda: np.zeros((0, 7)))  # [W, 7] see `warped`
 
 
 @dataclass(frozen=True)
@@ -95,38 +63,52 @@ class FaceRenderer:
     """Renders random guises of one template's faces. Setting up takes a few seconds, a picture about 0.1 s."""
 
     def __init__(self, template: HeadTemplate):
+        """Surveys a template.
+
+        Raises:
+            ValueError: it has no landmarks, lacks skin or eyes, or its expression channels are not ARKit's.
+        """
+        _check(template)
         self.template = template
         self.surface = survey(template)
         self.contour = jaw_contour(template)
         self.hair = HairGrid(template, self.surface)
+        paint = template.albedo.numpy()
+        self.texture = to_linear(paint) if np.ptp(paint, (0, 1)).max() > 0 else None  # one colour is no face
         backdrops = [getattr(skimage.data, name)() for name in _BACKDROPS]
         self.backdrops = [cv2.cvtColor(b, cv2.COLOR_GRAY2RGB) if b.ndim == 2 else b[..., :3] for b in backdrops]
 
-    def random_face(self, rng: np.random.Generator, size: int = 144, zoom: float = 1.75) -> Face:
-        """A random identity, expression and camera; the landmarks' box fills about 1 / zoom of the picture."""
-        identity = (
-            rng.normal(size=len(self.template.identity))
-            * rng.uniform(0.5, 1.3)
-            * (rng.random(len(self.template.identity)) < 0.7)
-        )
-        expression = random_expression(rng)
-        yaw, pitch, roll = np.clip(rng.normal(size=3) * [0.36, 0.18, 0.14], [-1.05, -0.6, -0.5], [1.05, 0.6, 0.5])
+    def random_face(
+        self,
+        rng: np.random.Generator,
+        size: int = 144,
+        zoom: float = 1.75,
+        *,
+        expression: np.ndarray | None = None,
+        yaw: float | None = None,
+    ) -> Face:
+        """A random identity, expression and camera; the landmarks' box fills about 1 / zoom of the picture.
+
+        Args:
+            expression: [52] ARKit values instead of random ones.
+            yaw: radians instead of a random angle.
+        """
+        count = len(self.template.identity)
+        identity = rng.normal(size=count) * rng.uniform(0.5, 1.3) * (rng.random(count) < 0.7)
+        warp = random_warp(rng) * rng.uniform(0, 1.3)
+        worn = random_expression(rng)
+        turn, pitch, roll = np.clip(rng.normal(size=3) * [0.36, 0.18, 0.14], [-1.05, -0.6, -0.5], [1.05, 0.6, 0.5])
         distance = np.exp(rng.uniform(np.log(0.35), np.log(2.5)))
-        viewmat = camera_at(self.surface.landmarks[27:36].mean(0), yaw, pitch, roll, distance)
-        face = Face(identity, expression, viewmat, np.diag([distance, distance, 1.0]), size)
+        target = self.surface.landmarks[27:36].mean(0)
+        viewmat = camera_at(target, turn if yaw is None else yaw, pitch, roll, distance)
+        K = np.diag([distance, distance, 1.0])
+        face = Face(identity, worn if expression is None else expression, viewmat, K, size, warp)
         flat = self._landmarks(face, self._vertices(face))
         low, high = flat.min(0), flat.max(0)
         extent = (high - low).max() * zoom * np.exp(rng.uniform(-0.12, 0.12))
         middle = (low + high) / 2 + rng.uniform(-0.06, 0.06, 2) * extent
-        focal = distance * size / extent
-        K = np.array(
-            [
-                [focal, 0, size / 2 - middle[0] * size / extent],
-                [0, focal, size / 2 - middle[1] * size / extent],
-                [0, 0, 1],
-            ]
-        )
-        return Face(identity, expression, viewmat, K, size)
+        focal, (x, y) = distance * size / extent, size / 2 - middle * size / extent
+        return replace(face, K=np.array([[focal, 0, x], [0, focal, y], [0, 0, 1]]))
 
     def render(self, face: Face, rng: np.random.Generator) -> Picture:
         """Photographs a face in a random guise: complexion, hair, clothes, glasses, light, backdrop, lens."""
@@ -152,7 +134,8 @@ class FaceRenderer:
     def _vertices(self, face: Face) -> np.ndarray:
         with torch.no_grad():
             known = (torch.from_numpy(face.identity).float()[None], torch.from_numpy(face.expression).float()[None])
-            return self.template.deform(*known)[0].numpy()
+            vertices = self.template.deform(*known)[0].numpy()
+        return vertices + warped(face.warp, self.template.vertices.numpy())
 
     def _landmarks(self, face: Face, vertices: np.ndarray) -> np.ndarray:
         rotation, translation = face.viewmat[:3, :3], face.viewmat[:3, 3]
@@ -188,10 +171,25 @@ class FaceRenderer:
         normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
         normal *= np.where((normal * view).sum(1, keepdims=True) < 0, -1, 1)
         place = origin + toward[hit] * found["tfar"][hit, None]
-        albedo = Painter(self.surface, rng).paint(kind, fields)
-        seen = _Seen(place, normal, view, fields[:, FIELDS.index("occlusion")], kind)
-        diffuse, specular = _light(scene, seen, rotation, rng)
-        return _develop(albedo * diffuse + specular, rng), hit.reshape(rays, rays)
+        texture = None if self.texture is None else self._wear(triangle, weight[..., 0])
+        albedo = Painter(self.surface, rng).paint(kind, fields, texture)
+        seen = Seen(place, normal, view, fields[:, FIELDS.index("occlusion")], kind)
+        diffuse, specular = light(scene, seen, rotation, rng)
+        return develop(albedo * diffuse + specular, rng), hit.reshape(rays, rays)
+
+    def _wear(self, triangle: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """The texture's colours [N, 3], linear, in triangles [N] at barycentric weights [N, 3]; black on props."""
+        assert self.texture is not None
+        color = np.zeros((len(triangle), 3), np.float32)
+        own = triangle < len(self.template.faces)
+        corners = self.template.uv.numpy()[self.template.faces_uv.numpy()[triangle[own]]]
+        place = (corners * weight[own, :, None]).sum(1) * self.texture.shape[:2][::-1] - 0.5
+        maps = place.astype(np.float32)[:, None]
+        for rows in range(0, len(maps), _REMAP_ROWS):
+            part = maps[rows : rows + _REMAP_ROWS]
+            sampled = cv2.remap(self.texture, part, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            color[np.flatnonzero(own)[rows : rows + _REMAP_ROWS]] = sampled[:, 0]
+        return color
 
     def _assemble(self, vertices: np.ndarray, props: list[Prop]) -> tuple[np.ndarray, ...]:
         """One mesh from head and props: faces, positions, normals, fields, and the material name of each triangle."""
@@ -230,6 +228,39 @@ class FaceRenderer:
         return np.clip(image, 0, 1).reshape(size, size, 3)
 
 
+def random_warp(rng: np.random.Generator) -> np.ndarray:
+    """Waves [W, 7] that make a head another person's, wider than a template's identities: see `warped`."""
+    short, long = np.log(_WAVE_LENGTHS)
+    length = np.exp(rng.uniform(short, long, _WAVES))
+    across = rng.normal(size=(_WAVES, 3))
+    across *= (2 * np.pi / length / np.linalg.norm(across, axis=1))[:, None]
+    height = rng.normal(size=(_WAVES, 3)) * _WAVE_HEIGHT * length[:, None]
+    return np.concatenate([across, rng.uniform(0, 2 * np.pi, (_WAVES, 1)), height], 1)
+
+
+def warped(waves: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Smooth displacements [N, 3] of points [N, 3] by waves [W, 7]: wave vector, phase, height; the same on both sides.
+
+    What they move sideways fades within a centimetre of the middle, so that the halves do not part.
+    """
+    side = np.tanh(points[:, :1] / 0.01)
+    mirrored = points * [1, 1, 1]
+    mirrored[:, 0] = np.abs(mirrored[:, 0])
+    moved = np.sin(mirrored @ waves[:, :3].T + waves[:, 3]) @ waves[:, 4:]
+    moved[:, :1] *= side
+    return moved.astype(np.float32)
+
+
+def _check(template: HeadTemplate) -> None:
+    if len(template.landmarks) != 68:
+        raise ValueError(f"template: {template.name!r} has no landmarks, which label its pictures")
+    if not template.speaks_arkit:
+        raise ValueError(f"template: the channels of {template.name!r} are not ARKit's; see emogs.head.retarget")
+    for part in ("skin", "eye_left", "eye_right"):
+        if part not in template.part_names:
+            raise ValueError(f"template: {template.name!r} has no part {part!r}, got {', '.join(template.part_names)}")
+
+
 def camera_at(target: np.ndarray, yaw: float, pitch: float, roll: float, distance: float) -> np.ndarray:
     """View matrix [4, 4] of a camera that sees a target [3] from a distance, the head turned (radians)."""
     cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
@@ -247,124 +278,31 @@ def project(points: np.ndarray, face: Face) -> np.ndarray:
     return seen[:, :2] / seen[:, 2:]
 
 
-def random_expression(rng: np.random.Generator) -> np.ndarray:
-    """ARKit values [52]: an emotion-like pattern, a few random channels, gaze and blinks, now and then nothing."""
-    value = np.zeros(len(ARKIT_NAMES))
-    if rng.random() < 0.12:
-        return value
-    if rng.random() < 0.7:
-        pattern = list(EXPRESSIONS.values())[
-            rng.choice(len(EXPRESSIONS), p=np.array([4, 1, 1.5, 1, 1.5, 1, 3, 1, 0.5]) / 14.5)
-        ]
-        strength, lean = rng.uniform(0.2, 1.2), rng.normal() * 0.15
-        for name, amount in pattern.items():
-            _add(value, name, strength * amount * rng.uniform(0.3, 1.3), lean)
-    if rng.random() < 0.6:
-        for name in rng.choice(ARKIT_NAMES, rng.integers(1, 6), replace=False):
-            both = name.replace("Left", "").replace("Right", "") if rng.random() < 0.6 and "Look" not in name else name
-            _add(value, both, rng.random() ** 1.5, 0.0)
-    if rng.random() < 0.2:
-        _add(value, "eyeBlink", rng.choice([1.0, rng.random()]), 0.0)
-    if rng.random() < 0.6:
-        right, up = rng.normal(size=2) * 0.35
-        for name, amount in (
-            ("eyeLookOutRight", right),
-            ("eyeLookInLeft", right),
-            ("eyeLookInRight", -right),
-            ("eyeLookOutLeft", -right),
-        ):
-            _add(value, name, max(amount, 0), 0.0)
-        _add(value, "eyeLookUp" if up > 0 else "eyeLookDown", abs(up), 0.0)
-    value = np.clip(value, 0, 1)
-    value[ARKIT_NAMES.index("mouthClose")] *= value[ARKIT_NAMES.index("jawOpen")]
-    return value
-
-
-def _add(value: np.ndarray, name: str, amount: float, lean: float) -> None:
-    """Adds to a channel, or to both its sides with a lean towards the left."""
-    if name in ARKIT_NAMES:
-        value[ARKIT_NAMES.index(name)] += amount
-        return
-    for side, share in (("Left", 1 + lean), ("Right", 1 - lean)):
-        if name + side in ARKIT_NAMES:
-            value[ARKIT_NAMES.index(name + side)] += amount * share
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """The N points that rays met, in head space."""
-
-    place: np.ndarray  # [N, 3]
-    normal: np.ndarray  # [N, 3] towards the camera's side
-    view: np.ndarray  # [N, 3] unit, towards the camera
-    occlusion: np.ndarray  # [N]
-    kind: np.ndarray  # [N] material names
-
-
-def _light(
-    scene: rtcore_scene.EmbreeScene, seen: _Seen, rotation: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """What falls on each pixel: (diffuse [N, 3] to multiply with the albedo, specular [N, 3] to add)."""
-    sky = rng.normal(size=3)
-    sky = rotation.T @ (sky / np.linalg.norm(sky))
-    warm = np.exp(rng.normal(size=3) * 0.1)
-    closed = 1 - rng.uniform(0.6, 1) * (1 - seen.occlusion[:, None])
-    ambient = np.clip(1 + rng.uniform(0, 0.7) * (seen.normal @ sky), 0.1, None) * rng.uniform(0.15, 0.8)
-    diffuse = ambient[:, None] * warm * closed
-    specular = np.zeros_like(diffuse)
-    oily, power = rng.uniform(0, 0.12), rng.uniform(6, 50)
-    gloss = np.where(np.char.startswith(seen.kind, "eye"), 0.8, np.where(seen.kind == CLOTH, 0.01, oily))[:, None]
-    for lamp in range(rng.integers(1, 4)):
-        direction = rng.normal(size=3) * [1, 0.8, 0.6] + [0, -0.35, -0.5]  # camera axes: from above and in front
-        direction /= np.linalg.norm(direction)
-        color = np.exp(rng.normal(size=3) * 0.12) * rng.uniform(0.2, 1.1) * (1 if lamp == 0 else 0.5)
-        soft = rng.uniform(0.02, 0.35)
-        rays = direction @ rotation + soft * rng.normal(size=seen.place.shape) * 0.5
-        rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-        lit = np.ones(len(seen.place))
-        if lamp == 0 and rng.random() < 0.65:
-            start = seen.place + 1e-3 * seen.normal
-            hidden = scene.run(start.astype(np.float32), rays.astype(np.float32), query="OCCLUDED") >= 0
-            lit = np.where(hidden, rng.uniform(0, 0.3), rng.uniform(0.7, 1))
-        facing = (seen.normal * (direction @ rotation)).sum(1)
-        wrap = rng.uniform(0, 0.3) * np.array([1.0, 0.5, 0.4])  # light bleeds through skin, red farthest
-        diffuse += np.clip((facing[:, None] + wrap) / (1 + wrap), 0, None) * lit[:, None] * color * np.sqrt(closed)
-        half = rays + seen.view
-        half /= np.linalg.norm(half, axis=1, keepdims=True) + 1e-9
-        sharp = np.clip((seen.normal * half).sum(1), 0, 1) ** np.where(gloss[:, 0] > 0.5, 150, power)
-        specular += gloss * (sharp * lit * (facing > 0))[:, None] * color * 4
-    return diffuse, specular
-
-
-def _develop(linear: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Exposure, a film-like shoulder and gamma: linear light [N, 3] to display values in [0, 1]."""
-    middle = np.median(linear) + 1e-4
-    linear = linear * (rng.uniform(0.08, 0.45) / middle) ** rng.uniform(0.4, 1)
-    linear = linear * (1 + linear * 0.1) / (1 + linear * 0.35)
-    return np.clip(linear, 0, 1) ** (1 / 2.2)
-
-
 def write_shard(renderer: FaceRenderer, folder: Path, shard: int, count: int, *, seed: int = 0) -> Path:
-    """Renders `count` pictures into folder/faces-NNN.npz (image, landmarks, expression, viewmat, K), unless it exists.
+    """Renders `count` pictures into folder/faces-NNN.npz, unless it exists.
 
-    The file is written whole or not at all, so a stopped run is continued by calling again.
+    Its fields are `image`, `landmarks` and what `Face` says of each. The file is written whole or not at all, so a
+    stopped run is continued by calling again.
     """
     path = folder / f"faces-{shard:03d}.npz"
     if path.exists():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
     pictures = []
     for index in range(shard * count, (shard + 1) * count):
         rng = np.random.default_rng([seed, index])
         pictures.append(renderer.render(renderer.random_face(rng), rng))
+    return save_pictures(path, pictures)
+
+
+def save_pictures(path: Path, pictures: list[Picture]) -> Path:
+    """Writes pictures of one size and their labels as npz, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels: dict[str, Any] = {
+        name: np.stack([getattr(picture.face, name) for picture in pictures])
+        for name in ("identity", "expression", "warp", "viewmat", "K")
+    }
+    landmarks = np.stack([picture.landmarks for picture in pictures]).astype(np.float32)
     unfinished = path.with_suffix(".part")
     with unfinished.open("wb") as file:
-        np.savez(
-            file,
-            image=np.stack([p.image for p in pictures]),
-            landmarks=np.stack([p.landmarks for p in pictures]).astype(np.float32),
-            expression=np.stack([p.face.expression for p in pictures]).astype(np.float32),
-            viewmat=np.stack([p.face.viewmat for p in pictures]),
-            K=np.stack([p.face.K for p in pictures]),
-        )
+        np.savez(file, image=np.stack([picture.image for picture in pictures]), landmarks=landmarks, **labels)
     return unfinished.rename(path)

@@ -17,19 +17,23 @@ LIFT = 0.0005
 """Metres above the surface where rays start."""
 
 
-def openness(template: HeadTemplate) -> Array:
-    """[V] share of the light of an even sky that reaches a vertex past what is near it (0.1 s)."""
+def openness(template: HeadTemplate, directions: int = DIRECTIONS, reach: float = REACH) -> Array:
+    """[V] share of the light of an even sky that reaches a vertex past what is within `reach` metres (0.1 s).
+
+    Args:
+        directions: rays from each vertex.
+    """
     vertices, faces = template.vertices.numpy(), template.faces.numpy()
     normals = vertex_normals(template.vertices, template.faces).numpy()
     scene = rtcore_scene.EmbreeScene()
     TriangleMesh(scene, vertices, faces.astype(np.int32))
-    directions = normals[:, None] * 1.001 + _sphere(DIRECTIONS)  # cosine-weighted, by Malley's method in space
-    directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
-    origins = np.broadcast_to((vertices + LIFT * normals)[:, None], directions.shape)
-    rays = (np.ascontiguousarray(x.reshape(-1, 3), np.float32) for x in (origins, directions))
+    toward = normals[:, None] * 1.001 + _sphere(directions)  # cosine-weighted, by Malley's method in space
+    toward /= np.linalg.norm(toward, axis=-1, keepdims=True)
+    origins = np.broadcast_to((vertices + LIFT * normals)[:, None], toward.shape)
+    rays = (np.ascontiguousarray(x.reshape(-1, 3), np.float32) for x in (origins, toward))
     found = scene.run(*rays, output=1)
-    free = (found["primID"] < 0) | (found["tfar"] > REACH)
-    return free.reshape(len(vertices), DIRECTIONS).mean(1).astype(np.float32)
+    free = (found["primID"] < 0) | (found["tfar"] > reach)
+    return free.reshape(len(vertices), directions).mean(1).astype(np.float32)
 
 
 def _sphere(count: int) -> Array:

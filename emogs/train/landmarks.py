@@ -1,7 +1,8 @@
-"""The recipe of the shipped landmark network: render faces of ICT-FaceKit, train on them, write weights and log.
+"""The recipe of the landmark network: render faces of any head templates, train on them, write weights and log.
 
 Both halves continue where they were stopped: pictures are kept in shards, training state after every epoch. Under an
-hour on two cores. ICT-FaceKit is MIT-licensed, copyright USC Institute for Creative Technologies; none is shipped.
+hour on two cores. The shipped network saw ICT-FaceKit (MIT-licensed, copyright USC Institute for Creative
+Technologies; none is shipped), in the guises of an earlier version of `emogs.data.faces`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from rich.progress import Progress
@@ -23,13 +23,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from emogs.data.faces import FaceRenderer, write_shard
-from emogs.head.ict import load_ict
+from emogs.data.faces import write_shard
 from emogs.photo.landmarks import CROP_PER_BOX, GROUPS, LandmarkNet
 
 from .landmark_crops import Batch, augmented, crop, extent, middle, tensor
+from .landmark_errors import renderer_of
+from .templates import speaking_template
 
-_CREDIT = "trained on renders of ICT-FaceKit Light (MIT, copyright USC Institute for Creative Technologies)"
+_CREDITS = {"ict": "ICT-FaceKit Light (MIT, copyright USC Institute for Creative Technologies)"}
 _SHARD = 250
 
 
@@ -37,14 +38,14 @@ _SHARD = 250
 class LandmarkTraining:
     """Settings of `emogs train landmarks`."""
 
-    ict: Path
-    """Folder with ICT-FaceKit's ict_head.npz and vertex_indices.json."""
+    template: tuple[str, ...] = ("builtin",)
+    """Heads to render: `builtin`, or a file or folder that `emogs head show` takes; several share the pictures."""
     work: Path = Path("build/landmarks")
     """Rendered pictures and training state; about 0.7 GB."""
     out: Path = Path("build/landmarks/landmarks.safetensors")
     """Where the weights go, the log beside them as .json; emogs reads emogs/photo/weights/landmarks.safetensors."""
     count: int = 10000
-    """Pictures to render, in shards of 250; the last four shards are held out."""
+    """Pictures to render, in shards of 250; a tenth of each template's is held out, at least one shard."""
     epochs: int = 18
     batch: int = 64
     rate: float = 3e-3
@@ -60,68 +61,89 @@ def main(config: LandmarkTraining) -> None:
     """Renders what is missing, trains what is left, writes weights and log."""
     os.nice(10)
     started = time.monotonic()
-    render(config)
+    names = [speaking_template(source).name for source in config.template]
+    _check(config, names)
+    render(config, names)
     rendered = time.monotonic()
-    images, landmarks = load(config.work / "faces", config.count // _SHARD)
-    net, history = train(config, images, landmarks)
+    shards = shards_of(config, names)
+    held = [file for files in shards.values() for file in files[-_held_out(files) :]]
+    kept = [file for files in shards.values() for file in files[: -_held_out(files)]]
+    net, history = train(config, load(kept), load(held))
+    credit = "trained on renders of " + " and ".join(_CREDITS.get(name, name) for name in names)
     log = {
-        "credit": _CREDIT,
-        "config": {k: v for k, v in asdict(config).items() if k not in ("ict", "work", "out")},
+        "credit": credit,
+        "config": {k: v for k, v in asdict(config).items() if k not in ("work", "out")} | {"template": names},
         "parameters": sum(p.numel() for p in net.parameters()),
         "seconds": {"rendering": round(rendered - started), "training": round(time.monotonic() - rendered)},
         "held_out_error": history[-1]["held_out_error"],
         "history": history,
     }
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, config.out, metadata={"credit": _CREDIT})
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, config.out, metadata={"credit": credit})
     config.out.with_suffix(".json").write_text(json.dumps(log, indent=1) + "\n")
 
 
-def render(config: LandmarkTraining) -> None:
+def _check(config: LandmarkTraining, names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        raise ValueError(f"template: expected heads of different names, got {', '.join(names)}")
+    least = 2 * _SHARD * len(names)
+    if config.count < least:
+        raise ValueError(f"count: expected at least {least} pictures, {2 * _SHARD} a template, got {config.count}")
+
+
+def shards_of(config: LandmarkTraining, names: list[str]) -> dict[str, list[Path]]:
+    """The files of pictures that a run needs, by template."""
+    each = config.count // _SHARD // len(names)
+    return {name: [config.work / name / f"faces-{shard:03d}.npz" for shard in range(each)] for name in names}
+
+
+def _held_out(files: list[Path]) -> int:
+    return max(1, len(files) // 10)
+
+
+def render(config: LandmarkTraining, names: list[str]) -> None:
     """Renders the missing shards, one process a thread."""
-    shards = [s for s in range(config.count // _SHARD) if not (config.work / "faces" / f"faces-{s:03d}.npz").exists()]
-    if not shards:
+    sources = dict(zip(names, config.template, strict=True))
+    shards = shards_of(config, names)
+    missing = [(sources[name], i, file) for name in names for i, file in enumerate(shards[name]) if not file.exists()]
+    if not missing:
         return
     with Progress() as progress, ProcessPoolExecutor(config.threads) as pool:
-        task = progress.add_task("rendering faces", total=len(shards))
-        for _ in pool.map(partial(_render_shard, config), shards):
+        task = progress.add_task("rendering faces", total=len(missing))
+        for _ in pool.map(partial(_render_shard, config.seed), *zip(*missing, strict=True)):
             progress.advance(task)
 
 
-@lru_cache(maxsize=1)
-def _renderer(ict: Path) -> FaceRenderer:
-    """One process's own renderer."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    return FaceRenderer(load_ict(ict))
+def _render_shard(seed: int, source: str, shard: int, file: Path) -> None:
+    write_shard(renderer_of(source), file.parent, shard, _SHARD, seed=seed)
 
 
-def _render_shard(config: LandmarkTraining, shard: int) -> None:
-    write_shard(_renderer(config.ict), config.work / "faces", shard, _SHARD, seed=config.seed)
+Faces = tuple[np.ndarray, np.ndarray]
+"""Pictures [N, S, S, 3] uint8 and landmarks [N, 68, 2] in pixels."""
 
 
-def load(folder: Path, shards: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures [N, S, S, 3] uint8 and landmarks [N, 68, 2] in pixels."""
+def load(files: list[Path]) -> Faces:
+    """All pictures of some shards."""
     images, landmarks = [], []
-    for shard in range(shards):
-        with np.load(folder / f"faces-{shard:03d}.npz") as data:
+    for file in files:
+        with np.load(file) as data:
             images.append(data["image"])
             landmarks.append(data["landmarks"])
     return np.concatenate(images), np.concatenate(landmarks)
 
 
-def train(config: LandmarkTraining, images: np.ndarray, landmarks: np.ndarray) -> tuple[LandmarkNet, list[dict]]:
-    """Trains from the last finished epoch on; the last four shards are never trained on."""
+def train(config: LandmarkTraining, faces: Faces, held: Faces) -> tuple[LandmarkNet, list[dict]]:
+    """Trains on faces from the last finished epoch on; `held` faces only judge."""
     torch.set_num_threads(max(1, config.threads - 1))
     torch.manual_seed(config.seed)
-    held = min(4 * _SHARD, len(images) // 5)
-    kept = len(images) - held
+    images, landmarks = faces
+    kept = len(images)
     steps = kept // config.batch
     net = LandmarkNet()
     optimizer = torch.optim.AdamW(net.parameters(), config.rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, config.epochs * steps, pct_start=0.15)
     history: list[dict] = []
-    state = config.work / f"training-{config.seed}-{config.count}-{config.epochs}.pt"
+    state = config.work / f"training-{config.seed}-{kept}-{config.epochs}.pt"
     if state.exists():
         saved = torch.load(state, weights_only=True)
         net.load_state_dict(saved["net"])
@@ -138,7 +160,7 @@ def train(config: LandmarkTraining, images: np.ndarray, landmarks: np.ndarray) -
                 losses.append(_step(net, image, target, optimizer, config.bfloat16))
                 schedule.step()
                 progress.advance(task)
-            error = held_out_error(net, images[kept:], landmarks[kept:])
+            error = held_out_error(net, *held)
             history.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), "held_out_error": error})
             progress.console.print(f"epoch {epoch + 1}: loss {history[-1]['loss']:.4f}, held-out error {error}")
             saved = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,13 +17,13 @@ from emogs.train.landmark_crops import augmented
 
 
 @pytest.fixture
-def config(tmp_path, ict_folder, monkeypatch):
+def config(tmp_path, monkeypatch):
     monkeypatch.setattr(recipe.os, "nice", lambda _: None)  # the other tests keep their priority
     monkeypatch.setattr(recipe, "_SHARD", 4)
     monkeypatch.setattr(recipe, "ProcessPoolExecutor", _SameProcess)
     threads = torch.get_num_threads()
     yield recipe.LandmarkTraining(
-        ict=ict_folder, work=tmp_path, out=tmp_path / "net.safetensors", count=8, epochs=2, batch=4, bfloat16=False
+        work=tmp_path, out=tmp_path / "net.safetensors", count=12, epochs=2, batch=4, bfloat16=False
     )
     torch.set_num_threads(threads)
 
@@ -41,12 +42,35 @@ def test_a_small_run_from_start_to_weights(config):
     log = json.loads(config.out.with_suffix(".json").read_text())
     assert len(log["history"]) == 2 and log["held_out_error"]["all"] > 0
     assert str(config.work) not in json.dumps(log)  # a shipped log names no machine's folders
+    assert log["credit"] == "trained on renders of builtin" and log["config"]["template"] == ["builtin"]
+
+
+def test_templates_share_the_pictures(config, ict_folder):
+    both = replace(config, template=("builtin", str(ict_folder)), count=16, epochs=1)
+    recipe.main(both)
+    log = json.loads(config.out.with_suffix(".json").read_text())
+    assert "ICT-FaceKit" in log["credit"] and "MIT" in log["credit"] and "builtin" in log["credit"]
+    assert str(ict_folder) not in json.dumps(log) and log["config"]["template"] == ["builtin", "ict"]
+    shards = recipe.shards_of(both, ["builtin", "ict"])
+    assert [len(files) for files in shards.values()] == [2, 2]
+    assert all(file.exists() for files in shards.values() for file in files)
+    assert not np.array_equal(recipe.load(shards["ict"][:1])[0], recipe.load(shards["builtin"][:1])[0])
+
+
+def test_wrong_settings_are_named(config):
+    with pytest.raises(ValueError, match="count: expected at least 8"):
+        recipe.main(replace(config, count=7))
+    with pytest.raises(ValueError, match="template: expected heads of different names"):
+        recipe.main(replace(config, template=("builtin", "builtin")))
+    with pytest.raises(ValueError, match="no such file"):
+        recipe.main(replace(config, template=("nowhere",)))
 
 
 def test_a_stopped_run_continues(config, monkeypatch):
-    recipe.render(config)
-    images, points = recipe.load(config.work / "faces", 2)
-    whole = recipe.train(config, images, points)[0].state_dict()
+    recipe.render(config, ["builtin"])
+    files = recipe.shards_of(config, ["builtin"])["builtin"]
+    faces, held = recipe.load(files[:2]), recipe.load(files[2:])
+    whole = recipe.train(config, faces, held)[0].state_dict()
     for state in config.work.glob("training-*"):
         state.unlink()
 
@@ -60,8 +84,8 @@ def test_a_stopped_run_continues(config, monkeypatch):
 
     monkeypatch.setattr(recipe, "held_out_error", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        recipe.train(config, images, points)
-    continued = recipe.train(config, images, points)[0].state_dict()
+        recipe.train(config, faces, held)
+    continued = recipe.train(config, faces, held)[0].state_dict()
     for name, value in whole.items():
         assert torch.allclose(continued[name].float(), value.float(), atol=1e-4), name
 
