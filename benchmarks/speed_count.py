@@ -15,11 +15,12 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gate import ROOT, Broken, CannotTell, run
+from speed_code import changed, kernel_hashes
 
 TOLERANCE = 0.01  # a count has no noise; this leaves room for a compiler that numbers its registers another way
 ISA = "v3"  # what cmake/instructions.cmake links
@@ -132,31 +133,51 @@ def count_program(program: Path, operation: str = "") -> dict[str, Count]:
     }
 
 
+def counted_hashes(build: Path) -> dict[str, str]:
+    """The machine code of the kernels that are counted.
+
+    Raises:
+        CannotTell: there is none: the build is gone, or another kind of machine's.
+    """
+    hashes = {name: code for name, code in kernel_hashes(build).items() if name.endswith(f" {ISA}")}
+    if not hashes:
+        counter()
+        raise CannotTell(f"{build} has no object files of x86-64-{ISA} kernels")
+    return hashes
+
+
 def changes(base: dict[str, Count], head: dict[str, Count]) -> list[Change]:
     """Of the cases that both have, those that differ."""
     return [Change(name, base[name], head[name]) for name in base if name in head and base[name] != head[name]]
 
 
-def verdicts(base: Path, head: Path, operations: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Compares the builds of two revisions.
+def verdicts(base: Path, head: Path, kernels: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, str]]:
+    """Compares the builds of two revisions, where a kernel's machine code is not the same.
 
     Args:
         base, head: Their CMake build folders.
-        operations: Only cases of these, such as "blend_tiles".
+        kernels: The kernel files of each operation that matters, such as {"blend_tiles": ["blend_cpu"]}.
     Yields:
-        A mark and a line: "FAILED": more instructions; "hole": a case that cannot be compared, to be accepted or to
-        fail; "passed": all else.
+        A mark, a case and a line: "FAILED": more instructions; "hole": cannot be compared, to be accepted or to fail;
+        "passed": all else.
     Raises:
-        CannotTell: instructions cannot be counted on both sides.
-        Broken: a side does not build or run.
+        CannotTell: instructions cannot be counted here, or not on base.
+        Broken: head's cannot be counted, but base's.
     """
-    before, after = (
-        {name: c for name, c in count(build).items() if name.split("/")[0] in operations} for build in (base, head)
-    )
-    for name in sorted(before.keys() ^ after.keys()):
-        yield "hole", f"{name}: instructions counted in {'head' if name in after else 'base'} only"
-    moved = {change.name: change for change in changes(before, after)}
-    for name in sorted(before.keys() & after.keys()):
-        change = moved.get(name, Change(name, before[name], after[name]))
-        good = change.ratio <= 1 + TOLERANCE
-        yield "hole" if not change.same_work else "passed" if good else "FAILED", str(change)
+    hashes = [counted_hashes(build) for build in (base, head)]
+    moved = {name.split()[0] for name in changed(*hashes)}
+    wanted = {operation for operation, files in kernels.items() if moved.intersection(files)}
+    if not wanted:
+        return
+    try:
+        before = {name: c for name, c in count(base).items() if name.split("/")[0] in wanted}
+    except Broken as error:
+        raise CannotTell(f"base: {error}") from None
+    after = {name: c for name, c in count(head).items() if name.split("/")[0] in wanted}
+    for name in sorted(before.keys() | after.keys()):
+        if name not in before or name not in after:
+            yield "hole", name, f"{name}: instructions counted in {'head' if name in after else 'base'} only"
+            continue
+        change = Change(name, before[name], after[name])
+        worse = change.ratio > 1 + TOLERANCE
+        yield "hole" if not change.same_work else "FAILED" if worse else "passed", name, str(change)

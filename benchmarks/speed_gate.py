@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import gate
+from gate import CannotTell
 from rich.console import Console
 from speed_cases import matching
 from speed_compare import KERNELS, Broken, Pair, Side, unchanged
+from speed_count import verdicts
 from speed_machine import differences
 from speed_verdict import FINE, SLOWER, UNSURE, decide
 
@@ -61,7 +64,9 @@ def compare(base: str, head: str, only: Sequence[str], options: Options, console
             log.hole("machine" in options.accept, f"machine, {difference}")
         before, after = pair.base.ask("names"), pair.head.ask("names")
         skipped = set() if options.everything else unchanged(*sides, machine["instruction_set"])
-        for name in matching(dict.fromkeys([*after, *before]), only):
+        chosen = matching(dict.fromkeys([*after, *before]), only)
+        count(*sides, {name.split("/")[0] for name in chosen} - skipped, options, log)
+        for name in chosen:
             if name not in before or name not in after:
                 log.hole(options.accepts(name), f"{name}: {'new' if name in after else 'missing'} in {head}")
             elif name.split("/")[0] in skipped and name.endswith("/cpu"):
@@ -69,6 +74,19 @@ def compare(base: str, head: str, only: Sequence[str], options: Options, console
             else:
                 time(pair, name, options, log)
     return log.end()
+
+
+def count(base: Side, head: Side, operations: set[str], options: Options, log: Log) -> None:
+    """The instructions of kernels that changed, where they can be counted."""
+    files = {file for operation in operations for file in KERNELS.get(operation, [])}
+    kernels = {operation: used for operation, used in KERNELS.items() if files.issuperset(used)}
+    try:
+        for mark, name, text in verdicts(base.build(), head.build(), kernels):
+            log.hole(options.accepts(name), text) if mark == "hole" else log.line(mark, text)
+    except CannotTell as reason:
+        log.line("note  ", f"instructions are not counted: {reason}")
+    except gate.Broken as error:
+        log.line("FAILED", f"{head.name}: {error}")
 
 
 def time(pair: Pair, name: str, options: Options, log: Log) -> None:

@@ -250,23 +250,56 @@ def test_compiler_options_are_read(tmp_path):
 # Two builds
 
 
-def test_two_builds_are_compared(monkeypatch):
-    def counts(build, operation=""):
-        more = {"a/new/c/forward": Count(1, 1, "pairs"), "b/b/c/forward": Count(1, 1, "pairs")}
-        return forward(1100) | more if build == "head" else CASES | {"a/old/c/forward": Count(1, 1, "pairs")}
+@pytest.fixture
+def two_builds(monkeypatch):
+    """`verdicts` of two builds that count as given, of which a's kernel changed and b's did not."""
 
-    monkeypatch.setattr(speed_count, "count", counts)
-    assert list(speed_count.verdicts("base", "head", {"a"})) == [
-        ("hole", "a/new/c/forward: instructions counted in head only"),
-        ("hole", "a/old/c/forward: instructions counted in base only"),
-        ("passed", "a/b/c/backward: 2,000 instructions, was 2,000 (1.000 times; at most 1.010)"),
-        ("FAILED", "a/b/c/forward: 1,100 instructions, was 1,000 (1.100 times; at most 1.010)"),
+    def compare(base: object, head: object, kernels: dict[str, list[str]]) -> list[tuple[str, str, str]]:
+        def fake(build):
+            found = base if build == "base" else head
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        monkeypatch.setattr(speed_count, "count", fake)
+        monkeypatch.setattr(speed_count, "kernel_hashes", lambda build: {"a_cpu v3": build, "b_cpu v3": "1"})
+        return list(speed_count.verdicts("base", "head", kernels))
+
+    return compare
+
+
+BOTH = {"a": ["a_cpu"], "b": ["b_cpu"]}
+
+
+def test_two_builds_are_compared(two_builds):
+    one = Count(1, 1, "pairs")
+    before = CASES | {"a/old/c/forward": one, "a/d/c/forward": one, "b/b/c/forward": one}
+    after = forward(1100) | {"a/new/c/forward": one, "a/d/c/forward": Count(1, 2, "pairs")}
+    assert two_builds(before, after, BOTH) == [
+        ("passed", n := "a/b/c/backward", f"{n}: 2,000 instructions, was 2,000 (1.000 times; at most 1.010)"),
+        ("FAILED", n := "a/b/c/forward", f"{n}: 1,100 instructions, was 1,000 (1.100 times; at most 1.010)"),
+        ("hole", n := "a/d/c/forward", f"{n}: does other work, 2 pairs, was 1 pairs"),
+        ("hole", n := "a/new/c/forward", f"{n}: instructions counted in head only"),
+        ("hole", n := "a/old/c/forward", f"{n}: instructions counted in base only"),
     ]
+
+
+def test_builds_without_a_change_are_not_counted(two_builds):
+    assert two_builds(AssertionError(), AssertionError(), {"b": ["b_cpu"]}) == []
+
+
+def test_a_base_that_cannot_be_counted_is_no_failure_of_head(two_builds):
+    with pytest.raises(CannotTell, match="base: oh no"):
+        two_builds(Broken("oh no"), CASES, BOTH)
+    with pytest.raises(Broken, match="oh no"):
+        two_builds(CASES, Broken("oh no"), BOTH)
 
 
 def test_where_nothing_can_be_counted_it_is_said(tmp_path, monkeypatch):
     with pytest.raises(CannotTell, match="has no object files of the kernels"):
         make_driver(tmp_path)
+    with pytest.raises(CannotTell, match="has no object files of x86-64-v3 kernels"):  # as beside an installed wheel
+        list(speed_count.verdicts(tmp_path, tmp_path, BOTH))
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(CannotTell, match="valgrind, which counts instructions, is not on PATH"):
         count(tmp_path)
