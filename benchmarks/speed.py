@@ -82,11 +82,11 @@ def compare(
     benchmark that cannot be compared and was not accepted; 77: cannot tell.
 
     Args:
-        base: A git revision, or the folder of a built checkout.
+        base: A git revision, a wheel, or the folder of a built checkout.
         head: Likewise.
         only: Only benchmarks whose name contains one of these.
         tolerance: By how much head may be slower; 0.05 is 5%.
-        rounds: Turns (base, head, head, base) between two looks at the result.
+        rounds: Pairs of processes between two looks at the result.
         threads: Of the CPU operations; one leaves a core for whatever else runs.
         accept: Names of benchmarks, or parts of them, that may be new, missing or changed; `machine` accepts two
             different machines or compilers.
@@ -94,7 +94,7 @@ def compare(
         quick: Toy sizes.
     """
     import speed_gate
-    from speed_compare import Broken
+    from speed_side import Broken
 
     check_at_least_one(threads=threads, rounds=rounds)
     if not 0 <= tolerance < 10:

@@ -79,6 +79,20 @@ def code_hash(path: Path) -> str:
     return hashlib.sha256(b"\n".join(sorted(parts))).hexdigest()[:16]
 
 
+def module_hash(path: Path) -> str:
+    """Of a shared library: everything that is loaded, so that equal hashes mean equal behaviour, and no more than that.
+
+    Raises:
+        ValueError: it is no ELF file.
+    """
+    parts = [
+        section.name.encode() + b"\0" + section.data
+        for section in sections_of(path.read_bytes())
+        if section.flags & ALLOCATED and section.name not in (*UNWINDING, ".eh_frame_hdr", ".note.gnu.build-id")
+    ]
+    return hashlib.sha256(b"\n".join(parts)).hexdigest()[:16]
+
+
 def kernel_hashes(build: Path) -> dict[str, str]:
     """By kernel file and instruction set, such as "norm_cpu v4", of a CMake build folder; empty where there is none."""
     found = {}

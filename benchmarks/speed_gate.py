@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import gate
-from gate import CannotTell
+from gate import Broken, CannotTell
 from rich.console import Console
 from speed_cases import matching
-from speed_compare import KERNELS, Broken, Pair, Side, unchanged
+from speed_compare import KERNELS, unchanged
 from speed_count import verdicts
 from speed_machine import differences
+from speed_pair import Pair
+from speed_side import Side
 from speed_verdict import FINE, SLOWER, UNSURE, decide
 
 __all__ = ["KERNELS", "Options", "compare"]
@@ -59,10 +60,10 @@ def compare(base: str, head: str, only: Sequence[str], options: Options, console
     log = Log(console)
     sides = Side.of(base), Side.of(head)
     with Pair(*sides, options.threads, options.quick) as pair:
-        machine = pair.head.ask("machine")
-        for difference in differences(pair.base.ask("machine"), machine):
+        theirs, machine = pair.ask("machine")
+        for difference in differences(theirs, machine):
             log.hole("machine" in options.accept, f"machine, {difference}")
-        before, after = pair.base.ask("names"), pair.head.ask("names")
+        before, after = pair.ask("names")
         skipped = set() if options.everything else unchanged(*sides, machine["instruction_set"])
         chosen = matching(dict.fromkeys([*after, *before]), only)
         count(*sides, {name.split("/")[0] for name in chosen} - skipped, options, log)
@@ -80,12 +81,14 @@ def count(base: Side, head: Side, operations: set[str], options: Options, log: L
     """The instructions of kernels that changed, where they can be counted."""
     files = {file for operation in operations for file in KERNELS.get(operation, [])}
     kernels = {operation: used for operation, used in KERNELS.items() if files.issuperset(used)}
+    if not kernels:
+        return
     try:
         for mark, name, text in verdicts(base.build(), head.build(), kernels):
             log.hole(options.accepts(name), text) if mark == "hole" else log.line(mark, text)
     except CannotTell as reason:
         log.line("note  ", f"instructions are not counted: {reason}")
-    except gate.Broken as error:
+    except Broken as error:
         log.line("FAILED", f"{head.name}: {error}")
 
 
@@ -93,12 +96,12 @@ def time(pair: Pair, name: str, options: Options, log: Log) -> None:
     """One benchmark by the clock."""
     try:
         other = pair.prepare(name)
+        if other:
+            return log.hole(options.accepts(name), f"{name}: does other work, {other}")
+        with log.console.status(name) as status:
+            pair.done = lambda ratio: status.update(f"{name}: {ratio:.3f}")
+            verdict, paired = decide(lambda: pair.batch(options.rounds), options.tolerance)
     except Broken as error:
         return log.line("FAILED", f"{name}: {error}")
-    if other:
-        return log.hole(options.accepts(name), f"{name}: does other work, {other}")
-    verdict, paired = decide(lambda: pair.ratios(options.rounds), options.tolerance)
-    median, low, high = paired.interval()
-    figures = f"{median:.3f} times base [{low:.3f}, {high:.3f}], {len(paired.ratios)} turns"
     mark = {SLOWER: "FAILED", FINE: "passed", UNSURE: "UNSURE"}[verdict]
-    log.line(mark, f"{name}: {verdict}, {figures}; {1 + options.tolerance:.2f} allowed")
+    log.line(mark, f"{name}: {verdict}, {paired}; {1 + options.tolerance:.2f} allowed")

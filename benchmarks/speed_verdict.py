@@ -14,7 +14,11 @@ DRAWS = 4000
 
 @dataclass
 class Paired:
-    """Head in units of base, a ratio for each A B B A of neighbours in time."""
+    """Head in units of base, a ratio for each pair of processes.
+
+    The interval is over processes, not over calls: what one process has of its own (where its data lies) is the same in
+    all of its calls, and can be larger than the difference that is looked for.
+    """
 
     ratios: list[float] = field(default_factory=list)
 
@@ -25,6 +29,10 @@ class Paired:
         medians = np.median(random.choice(samples, (DRAWS, len(samples))), axis=1)
         low, high = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
         return float(np.median(samples)), float(low), float(high)
+
+    def __str__(self) -> str:
+        median, low, high = self.interval()
+        return f"{median:.3f} times base [{low:.3f}, {high:.3f}], {len(self.ratios)} pairs of processes"
 
     def verdict(self, tolerance: float) -> str:
         """Slower if all of the interval lies above 1 + tolerance, not slower if none of it does."""
@@ -40,7 +48,7 @@ def decide(measure: Callable[[], list[float]], tolerance: float, batches: int = 
         tolerance: by how much head may be slower.
         batches: after so many without an answer there is none.
     Returns:
-        The verdict, and all ratios. "slower" needs two batches that say so each by itself, one right after the other.
+        The verdict, and all ratios. "slower" needs a batch that says so by itself, after all before it said so.
     """
     everything, before = Paired(), ""
     for _ in range(batches):
@@ -51,5 +59,5 @@ def decide(measure: Callable[[], list[float]], tolerance: float, batches: int = 
             return SLOWER, everything
         if together == FINE and SLOWER not in (alone, before):
             return FINE, everything
-        before = alone
+        before = together
     return UNSURE, everything

@@ -1,20 +1,27 @@
-"""One side of a comparison: a process that has one revision's emogs and times its benchmarks on demand.
+"""One side of a comparison: a process that has one revision's emogs, and forks one that times its benchmarks.
 
 `python speed_worker.py SIDE THREADS full|quick`: SIDE is the folder of that revision. It reads a command a line and
-answers with a line of JSON: `names`, `machine`, `prepare NAME`, `calls_are COUNT`, `time`. With one thread it counts
-the processor time of its process, in which other processes do not show; otherwise the clock's.
+answers with a line of JSON. `fork` makes a process that answers from then on, until `end`: `names`, `machine`,
+`prepare NAME CALLS` (0: it finds out how many), `time`. torch is imported once, before; all that a benchmark owns is
+made after, in memory of the fork's own, at places drawn by lot. With one thread it counts the processor time of its
+process, in which other processes do not show; otherwise the clock's.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 SAMPLE = 0.01  # seconds: shorter calls are timed several at a time
+FARTHEST = 2 << 20  # bytes between neighbours in memory, at most: a huge page
+ALLOCATING = {"clone", "contiguous", "empty", "empty_like", "full_like", "new_empty", "rand", "randn", "to"}
 
 
 def clock_of(device: str, threads: int) -> Callable[[], float]:
@@ -22,12 +29,49 @@ def clock_of(device: str, threads: int) -> Callable[[], float]:
     return time.process_time if threads == 1 and device == "cpu" else time.perf_counter
 
 
+def claim_a_core() -> None:
+    """One core, and nobody else on it, as far as the system allows: else every interruption costs the caches.
+
+    Both sides take the same core, since they alternate. The system keeps some time for others (95% at most are given).
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    except (AttributeError, OSError):
+        pass
+
+
+@contextmanager
+def scattered() -> Iterator[list[Any]]:
+    """Inside, a gap of random length goes before each tensor; gives the gaps, to be kept.
+
+    How tensors lie to each other makes a call up to 10% slower or faster (cache sets, addresses equal modulo 4096),
+    always the same within one process. Drawn by lot it is noise, which an interval over processes knows of.
+    """
+    import torch
+
+    gaps: list[Any] = []
+    lot = random.SystemRandom()
+
+    def before(_: object, event: str, function: Any) -> None:
+        if event == "c_call" and function.__name__ in ALLOCATING:
+            gaps.append(torch.empty(lot.randrange(FARTHEST), dtype=torch.uint8))
+
+    sys.setprofile(before)
+    try:
+        yield gaps
+    finally:
+        sys.setprofile(None)
+
+
 class Worker:
     """What the commands do."""
 
     def __init__(self, quick: bool, threads: int) -> None:
         import speed_cases
+        import torch
 
+        torch.set_num_threads(threads)
         self.threads = threads
         self.cases = speed_cases.all_cases(speed_cases.QUICK if quick else speed_cases.FULL)
 
@@ -39,20 +83,18 @@ class Worker:
 
         return fingerprint()
 
-    def prepare(self, name: str) -> dict[str, int]:
+    def prepare(self, name: str, calls: str) -> dict[str, int]:
         """Makes a case, warms it up, and finds how many calls make a sample."""
         make = self.cases[name]
-        self.work, self.device = make(), make.keywords["device"].type
+        self.device = make.keywords["device"].type
         self.clock = clock_of(self.device, self.threads)
         self.calls = 1
-        for _ in range(2):
-            self.time()
-        self.calls = max(1, round(SAMPLE / max(self.time(), 1e-6)))
+        with scattered() as self.gaps:
+            self.work = make()
+            self.work.call()
+        self.time()
+        self.calls = int(calls) or max(1, round(SAMPLE / max(self.time(), 1e-6)))
         return {"bytes": self.work.bytes, "pairs": self.work.pairs, "calls": self.calls}
-
-    def calls_are(self, count: str) -> None:
-        """Both sides make as many."""
-        self.calls = int(count)
 
     def time(self) -> float:
         """Seconds of one sample, a call."""
@@ -66,6 +108,10 @@ class Worker:
         return (self.clock() - start) / self.calls
 
 
+def say(answer: dict[str, Any]) -> None:
+    print(json.dumps(answer), flush=True)
+
+
 def answer(worker: Worker, line: str) -> dict[str, Any]:
     command, *arguments = line.split()
     try:
@@ -74,21 +120,51 @@ def answer(worker: Worker, line: str) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"}
 
 
+def work(quick: bool, threads: int) -> None:
+    """A fork's life: answers until it is told to end, or nobody is left who asks."""
+    try:
+        worker = Worker(quick, threads)
+        say({"answer": None})
+    except Exception as error:
+        say({"error": f"{type(error).__name__}: {error}"})
+    for line in iter(sys.stdin.readline, ""):
+        if line.strip() == "end":
+            return
+        say(answer(worker, line))
+
+
+def fork(quick: bool, threads: int) -> None:
+    """Lets a fork answer, and does when that ends."""
+    process = os.fork()
+    if process == 0:
+        status = 1
+        try:
+            work(quick, threads)
+            status = 0
+        finally:
+            os._exit(status)  # what the parent has open is not the fork's to close
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    say({"error": f"the process that times it has died (exit code {code})"} if code else {"answer": None})
+
+
 def main(side: str, threads: str, size: str) -> None:
     folder, here = Path(side).resolve(), Path(__file__).resolve().parent
     own = folder / "benchmarks"
     paths = [folder, own if (own / "speed_cases.py").is_file() else here, here]
     sys.path[:0] = [str(path) for path in paths]
-    import torch
+    if threads == "1":
+        claim_a_core()
+    import speed_cases  # noqa: F401  (torch and all of emogs, once for all forks)
 
     import emogs
 
     if Path(emogs.__file__).resolve().parents[1] != folder:
         sys.exit(f"speed_worker: emogs comes from {emogs.__file__}, not from {folder}")
-    torch.set_num_threads(int(threads))
-    worker = Worker(size == "quick", int(threads))
-    for line in sys.stdin:
-        print(json.dumps(answer(worker, line)), flush=True)
+    for line in iter(sys.stdin.readline, ""):
+        if line.strip() == "fork":
+            fork(size == "quick", int(threads))
+        else:  # "end", of a fork that has died
+            say({"answer": None})
 
 
 if __name__ == "__main__":

@@ -23,13 +23,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import speed_code  # noqa: E402
-import speed_compare  # noqa: E402
 import speed_gate  # noqa: E402
+import speed_pair  # noqa: E402
 from pair_loop import find_compiler  # noqa: E402
-from speed_compare import Side, unchanged  # noqa: E402
+from speed_compare import unchanged  # noqa: E402
+from speed_side import Side  # noqa: E402
 from speed_verdict import FINE, SLOWER, UNSURE, decide  # noqa: E402
 
-CASE = "emotion_norm/64x32/float32/forward/cpu"
+CASE, OTHER = "emotion_norm/64x32/float32/forward/cpu", "rig_frames/8x16000/float32/forward/cpu"
 SLOW = """
 
 _quick_norm = norm
@@ -64,7 +65,7 @@ def test_cannot_tell_on_the_border_and_one_slow_batch_is_no_verdict():
     batches = iter([[1.2] * 15] + [[1.0] * 15] * 3)
     verdict, paired = decide(lambda: next(batches), 0.05)
     assert verdict == FINE and len(paired.ratios) > 15
-    batches = iter([[1.2] * 15, [0.9, 1.2] * 7] * 2)
+    batches = iter([[1.2] * 15] + [[0.9, 1.2] * 7] * 3)
     assert decide(lambda: next(batches), 0.05)[0] == UNSURE
 
 
@@ -95,7 +96,7 @@ def test_new_gone_and_different_kernels_count_as_changed():
 @pytest.fixture(autouse=True)
 def _counted(monkeypatch):
     """Both sides count calls of kernels where they would look at a clock."""
-    monkeypatch.setattr(speed_compare, "WORKER", Path(__file__).with_name("speed_counter.py"))
+    monkeypatch.setattr(speed_pair, "WORKER", Path(__file__).with_name("speed_counter.py"))
 
 
 @pytest.fixture
@@ -151,13 +152,42 @@ def test_holes_fail_unless_accepted(side):
     assert code == speed_gate.FAILED and "machine, torch: " in said and "/ 9.9" in said
 
 
-def test_what_breaks_fails(side):
-    base, broken = (
-        side("base"),
-        side("broken", emogs__ops__norm_op=("", "\n\ndef norm(*_):\n    raise OSError('gone')\n")),
-    )
-    code, said = gate(base, broken, CASE)
-    assert code == speed_gate.FAILED and f"FAILED  {CASE}: " in said and "OSError: gone" in said
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("raise OSError('gone')", "OSError: gone"),
+        ("__import__('os').abort()", "broken: the process that times it has died (exit code -6)"),
+    ],
+)
+def test_what_breaks_fails(side, what, message):
+    broken = side("broken", emogs__ops__norm_op=("", f"\n\ndef norm(*_):\n    {what}\n"))
+    code, said = gate(side("base"), broken, CASE, OTHER)
+    assert code == speed_gate.FAILED and f"FAILED  {CASE}: " in said and message in said
+    assert f"passed  {OTHER}: not slower, 1.000 times base" in said  # the rest is judged all the same
+
+
+def test_every_pair_is_new_and_a_rerun_loads_both_sides_anew(side, monkeypatch):
+    loaded, asked = [], []
+    ask = speed_pair.Process.ask
+
+    def start(*arguments):
+        loaded.append(speed_pair.Process(*arguments))
+        return loaded[-1]
+
+    monkeypatch.setattr(speed_pair.Process, "ask", lambda self, line: (asked.append(line), ask(self, line))[1])
+    base = Side.of(side("base"))
+    with speed_pair.Pair(base, base, 1, quick=True) as pair:
+        monkeypatch.setattr(pair, "start", lambda side: start(side, 1, True))
+        assert pair.prepare(CASE) is None
+        del asked[:]
+        assert pair.batch(2) == [1.0, 1.0] and not loaded
+        one = ["fork"] * 2 + [f"prepare {CASE} 1"] * 2 + ["time"] * 4 * speed_pair.TURNS + ["end"] * 2
+        assert asked == one * 2
+        assert pair.batch(1) == [1.0] and len(loaded) == 2
+        assert pair.prepare(OTHER) is None and pair.batch(1) == [1.0] and len(loaded) == 2
+
+
+def test_an_unknown_revision_is_refused():
     with pytest.raises(ValueError, match="no-such-revision: expected a git revision"):
         Side.of("no-such-revision")
 
@@ -170,4 +200,11 @@ def test_the_same_machine_code_is_not_timed(side):
     assert unchanged(here, here, isa) == set(speed_gate.KERNELS)
     code, said = gate(str(ROOT), str(ROOT), CASE, everything=False)
     assert code == speed_gate.PASSED and f"{CASE}: the same machine code" in said
-    assert unchanged(here, Side("copy", Path(side("copy"))), isa) == set()  # no object files: not known
+    copy = Side("copy", Path(side("copy")))
+    assert unchanged(here, copy, isa) == set(speed_gate.KERNELS)  # no object files, but the same module
+    module = next(copy.folder.glob("emogs/_C.*.so"))
+    content = module.read_bytes()
+    module.write_bytes(content.replace(b"emotion_norm_forward\0", b"emotion_norm_forwarD\0"))
+    assert unchanged(here, copy, isa) == set()  # another one: not known which kernels differ
+    module.write_bytes(content + b"symbols, for example, which are not loaded")
+    assert unchanged(here, copy, isa) == set(speed_gate.KERNELS)
