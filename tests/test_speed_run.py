@@ -60,7 +60,7 @@ def test_run_stores_every_case_with_its_machine(tmp_path):
         (["run", "--threads", "-1"], "--threads: expected at least 1, got -1"),
         (["run", "--out", "."], "--out .: expected a file to write, got a folder"),
         (["run", "--keep"], "--keep: a part of the benchmarks, or --quick, is no point of a history"),
-        (["compare", "no_such_revision", "."], "no_such_revision: expected a git revision or the folder of a built"),
+        (["compare", "no_such_revision", "."], "no_such_revision: expected a git revision, a wheel or the folder of"),
         (["compare", ".", ".", "--tolerance", "nan"], "--tolerance: expected 0 to 10, got nan"),
         (["compare", ".", ".", "--rounds", "0"], "--rounds: expected at least 1, got 0"),
     ],
