@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,14 +28,18 @@ class Broken(Exception):
 
 
 def run(command: list[str], **options: Any) -> str:
-    """What the program prints.
+    """What the program prints; it may come with this Python, as cmake does in an environment that is not activated.
 
     Raises:
-        Broken: it fails; the message has what it said.
+        Broken: it fails or is not there; the message has what it said.
     """
-    result = subprocess.run(command, capture_output=True, text=True, **options)
+    name, *arguments = command
+    program = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if program is None:
+        raise Broken(f"{name} is not on PATH")
+    result = subprocess.run([program, *arguments], capture_output=True, text=True, **options)
     if result.returncode:
-        raise Broken(f"{Path(command[0]).name} failed:\n{result.stdout[-2000:]}{result.stderr[-4000:]}")
+        raise Broken(f"{Path(name).name} failed:\n{result.stdout[-2000:]}{result.stderr[-4000:]}")
     return result.stdout + result.stderr
 
 

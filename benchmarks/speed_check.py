@@ -24,17 +24,19 @@ from speed_reference import PATH, Reference, come_and_gone
 BUILD = ROOT / "build" / f"cmake-{sysconfig.get_config_var('SOABI')}"
 
 
-def check(reference: Path = PATH, build: Path = BUILD) -> int:
+def check(reference: Path = PATH, build: Path = BUILD, out: Path | None = None) -> int:
     """Compare the kernels of the build with the reference.
 
     Args:
         reference: The file with hashes and counts.
         build: The CMake build folder; the default is that of `make build`.
+        out: Where to leave what the build has, in the form of a reference: committed as such, it accepts the build.
     """
     start = time.perf_counter()
     was, now = Reference.load(reference), Reference.of(build)
     if was.machine and was.machine != now.machine:
         raise CannotTell(f"the reference was made with {was.machine}, here is {now.machine}")
+    now.counter, now.counts = was.counter, was.counts
     beyond = come_and_gone(was.kernels, now.kernels)
     unsure = uncounted(was, now)
     same = sum(was.kernels.get(name) == code for name, code in now.kernels.items())
@@ -43,6 +45,8 @@ def check(reference: Path = PATH, build: Path = BUILD) -> int:
             beyond += judge(was, now, build)
         except CannotTell as reason:
             unsure.append(str(reason))
+    if out is not None:
+        now.save(out)
     for line in beyond:
         console.print(line, markup=False)
     console.print(
@@ -57,11 +61,12 @@ def check(reference: Path = PATH, build: Path = BUILD) -> int:
 
 
 def judge(was: Reference, now: Reference, build: Path) -> list[str]:
-    """Counts instructions. Prints where they are fewer, or compiler options differ; returns what is worse.
+    """Counts instructions, into `now`. Prints where they are fewer, or compiler options differ; returns what is worse.
 
     Raises:
         CannotTell: they cannot be counted here, or not as they were.
     """
+    now.counter, now.counts = {}, {}
     here = counter()
     if was.counts and was.counter != here:
         raise CannotTell(f"the reference was counted with {_list(was.counter)}, here is {_list(here)}")
@@ -69,7 +74,7 @@ def judge(was: Reference, now: Reference, build: Path) -> list[str]:
         for isa in sorted(was.flags.keys() | now.flags.keys()):
             if was.flags.get(isa) != now.flags.get(isa):
                 console.print(f"compiler flags, {isa}: {now.flags.get(isa)}, were {was.flags.get(isa)}", markup=False)
-    now.counts = count(build)
+    now.counter, now.counts = here, count(build)
     moved = changes(was.counts, now.counts)
     for change in moved:
         if change.same_work and change.ratio < 1 - TOLERANCE:

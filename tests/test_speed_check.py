@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import speed_check  # noqa: E402
 import speed_count  # noqa: E402
 from gate import Broken, CannotTell  # noqa: E402
+from gate import run as run_tool  # noqa: E402
 from pair_loop import find_compiler  # noqa: E402
 from speed_code import code_hash  # noqa: E402
 from speed_compare import KERNELS  # noqa: E402
@@ -112,6 +113,11 @@ def test_a_program_that_does_not_run_is_broken(tmp_path):
     silent.chmod(0o755)
     with pytest.raises(Broken, match="silent: callgrind has not written one result for each of 1 calls"):
         count_program(silent)
+
+
+def test_a_tool_that_is_missing_is_named():
+    with pytest.raises(Broken, match="no-such-tool is not on PATH"):
+        run_tool(["no-such-tool", "--version"])
 
 
 # The reference
