@@ -2,6 +2,8 @@
 
     run        times every public operation and stores the samples with the machine they were taken on
     compare    says of two revisions whether the second is slower
+    ratios     checks ratios that hold on every machine and need no second revision
+    peers      times the same work in torch, torch.compile and gsplat, after comparing the results
 
 See docs/speed.md for what a time proves and what it does not.
 """
@@ -12,7 +14,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 from rich.console import Console
@@ -49,12 +51,10 @@ def run(
     from speed_cases import FULL, QUICK, all_cases, matching
 
     check_at_least_one(threads=threads, rounds=rounds)
-    if out.is_dir():
-        raise ValueError(f"--out {out}: expected a file to write, got a folder")
+    out = file_to_write(out)
     matching(all_cases(QUICK if quick else FULL), only)
     if keep and (only or quick):
         raise ValueError("--keep: a part of the benchmarks, or --quick, is no point of a history")
-    out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     arguments = [f"--benchmark-json={out}", f"--speed-threads={threads}", f"--speed-rounds={rounds}"]
     arguments += ["--speed-quick"] if quick else []
@@ -107,6 +107,73 @@ def compare(
         return speed_gate.FAILED
 
 
+def ratios(
+    *only: Positional[str], out: Path | None = None, rounds: int = 15, threads: int = 1, quick: bool = False
+) -> int:
+    """Check ratios that hold on every machine and need no baseline: fused or not, under an emotion or plain. Exit code
+    0: all within their bounds; 1: one is above; 77: cannot tell.
+
+    Args:
+        only: Only ratios whose name contains one of these.
+        out: A JSON file for all samples, such as `report` reads.
+        rounds: Turns between two looks at the result.
+        threads: Of the CPU operations; with one, processor time counts, in which other processes hardly show.
+        quick: Toy sizes: shows that everything runs; nothing can fail.
+    """
+    import torch
+    from speed_ratios import judge_all
+
+    check_at_least_one(threads=threads, rounds=rounds)
+    torch.set_num_threads(threads)
+    code = judge_all(only, out and file_to_write(out), rounds, quick, console)
+    say_if_quick(quick)
+    return code
+
+
+def peers(
+    *only: Positional[str],
+    out: Path = HERE / "results" / "peers.json",
+    device: Literal["cpu", "cuda"] = "cpu",
+    rounds: int = 9,
+    threads: int = 1,
+    compiled: bool = True,
+    quick: bool = False,
+) -> int:
+    """Time the operations beside the same in torch, torch.compile and, on a GPU, gsplat 1.5.3; first the results must
+    be equal. Exit code 1 if they are not.
+
+    Args:
+        only: Only operations whose name contains one of these.
+        out: A JSON file for all samples, such as `report` reads.
+        device: Where.
+        rounds: How often each is timed.
+        threads: Of the CPU operations; with one, processor time counts, in which other processes hardly show.
+        compiled: Whether torch.compile takes part, which takes minutes.
+        quick: Toy sizes: shows that everything runs, the times mean nothing.
+    """
+    import torch
+    from speed_peers import measure_all
+
+    check_at_least_one(threads=threads, rounds=rounds)
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch finds no GPU here")
+    torch.set_num_threads(threads)
+    code = measure_all(only, file_to_write(out), torch.device(device), rounds, compiled, quick, console)
+    say_if_quick(quick)
+    return code
+
+
+def file_to_write(out: Path) -> Path:
+    if out.is_dir():
+        raise ValueError(f"--out {out}: expected a file to write, got a folder")
+    return out.resolve()
+
+
+def say_if_quick(quick: bool) -> None:
+    if quick:
+        console.print("--quick only shows that everything runs: these figures mean nothing.")
+
+
 def check_at_least_one(**counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
@@ -129,15 +196,14 @@ def print_run(stored: dict[str, Any], quick: bool) -> None:
         name = entry["name"].removeprefix("test_speed[").removesuffix("]")
         table.add_row(name, *times, f"{extra['gigabytes_per_second']:.1f}", limit, pairs)
     console.print(table)
-    if quick:
-        console.print("--quick only shows that everything runs: these figures mean nothing.")
+    say_if_quick(quick)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command that the arguments name; the process ends with its verdict."""
     if any(os.environ.get(name) != value for name, value in WARM.items()):
         os.execve(sys.executable, [sys.executable, __file__, *sys.argv[1:]], os.environ | WARM)
-    commands = {"run": run, "compare": compare}
+    commands = {"run": run, "compare": compare, "ratios": ratios, "peers": peers}
     try:
         sys.exit(tyro.extras.subcommand_cli_from_dict(commands, prog="emogs bench", args=arguments))
     except ValueError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,9 +11,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import speed_cases
-import speed_machine
-
-import emogs
+import speed_stamp
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,21 +32,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, object]) -> None:
-    """Only what times depend on, no name of the machine; how busy it was, and whether the sizes are toys."""
     machine_info.clear()
-    machine_info["emogs"] = speed_machine.fingerprint()
-    machine_info["load"] = round(os.getloadavg()[0], 2)
-    machine_info["quick"] = config.getoption("--speed-quick")
+    machine_info |= speed_stamp.machine(config.getoption("--speed-quick"))
 
 
 def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, object]) -> None:
-    """Of the emogs that is imported, wherever the call came from."""
-    folder = os.path.dirname(emogs.__file__)
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True).stdout.strip()
-
     commit_info.clear()
-    commit_info["id"] = git("rev-parse", "HEAD") or "unknown"
-    commit_info["time"] = git("log", "-1", "--format=%cI")
-    commit_info["dirty"] = bool(git("status", "--porcelain", "-uno"))
+    commit_info |= speed_stamp.commit()
