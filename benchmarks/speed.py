@@ -4,6 +4,7 @@
     compare    says of two revisions whether the second is slower
     ratios     checks ratios that hold on every machine and need no second revision
     peers      times the same work in torch, torch.compile and gsplat, after comparing the results
+    report     writes all that into one HTML page
 
 See docs/speed.md for what a time proves and what it does not.
 """
@@ -163,6 +164,40 @@ def peers(
     return code
 
 
+def report(*files: Positional[Path], out: Path = Path("report.html")) -> int:
+    """Write one HTML page of what was measured: no scripts, no network. History joins runs of the same machine only.
+
+    Args:
+        files: What `run`, `peers`, `ratios` and the gate stored, or folders of such. Without any: all in
+            benchmarks/results and its history, and the committed instruction counts.
+        out: The page.
+    """
+    import speed_page
+    from speed_files import read_all
+
+    text = speed_page.page(read_all(files or stored_files()))
+    page = file_to_write(out)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(text)
+    console.print(f"wrote {out}, {len(text) / 1024:.0f} KB", markup=False)
+    return 0
+
+
+def stored_files() -> list[Path]:
+    """What the commands leave where they are not told otherwise.
+
+    Raises:
+        ValueError: there is nothing.
+    """
+    results = HERE / "results"
+    found = [results / "speed.json", results / "peers.json", results / "ratios.json", *results.glob("selftest*.json")]
+    found += [HISTORY, HERE / "speed_reference.json"]
+    found = [path for path in found if path.exists()]
+    if not found:
+        raise ValueError("nothing is measured yet: emogs bench run, peers or ratios does so")
+    return found
+
+
 def file_to_write(out: Path) -> Path:
     if out.is_dir():
         raise ValueError(f"--out {out}: expected a file to write, got a folder")
@@ -203,7 +238,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command that the arguments name; the process ends with its verdict."""
     if any(os.environ.get(name) != value for name, value in WARM.items()):
         os.execve(sys.executable, [sys.executable, __file__, *sys.argv[1:]], os.environ | WARM)
-    commands = {"run": run, "compare": compare, "ratios": ratios, "peers": peers}
+    commands = {"run": run, "compare": compare, "ratios": ratios, "peers": peers, "report": report}
     try:
         sys.exit(tyro.extras.subcommand_cli_from_dict(commands, prog="emogs bench", args=arguments))
     except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -51,7 +52,8 @@ def held(contest: Contest, rounds: int, seconds: Callable[[Case], float]) -> dic
     said = {key: said[key] for key in ("name", "tolerance", "peer_tolerance", "not_same", "missing")}
     groups = {} if wrong else {way: interleave(way, each, rounds, 1, seconds) for way, each in cases(contest).items()}
     samples = {direction: group.samples for direction, group in groups.items()}
-    return said | {"differences": apart, "unequal": wrong, "seconds": samples}
+    finite = {way: largest if math.isfinite(largest) else None for way, largest in apart.items()}
+    return said | {"differences": finite, "unequal": wrong, "seconds": samples}
 
 
 def print_contest(console: Console, contest: dict[str, Any]) -> None:
@@ -62,7 +64,7 @@ def print_contest(console: Console, contest: dict[str, Any]) -> None:
         ratios = [group.ratio(way, way, EMOGS) for group in groups]
         times = [f"{group.milliseconds(way).median:.2f}" for group in groups]
         shown = ["" if way == EMOGS else f"{r.median:.2f}x [{r.low:.2f}, {r.high:.2f}]" for r in ratios]
-        table.add_row(way, f"{apart:.1e}", *times, *shown)
+        table.add_row(way, "not finite" if apart is None else f"{apart:.1e}", *times, *shown)
     console.print(f"\n{contest['name']}", style="bold")
     console.print(table)
     for way in contest["unequal"]:

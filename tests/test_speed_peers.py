@@ -14,9 +14,11 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import speed_page
 import speed_peers
 import speed_ratios
 from speed_contests import EAGER, EMOGS, GSPLAT, TINY, Contest, all_contests, compiled, differences
+from speed_files import read_all
 from speed_ratios import Ratio, all_ratios, exit_code, judged
 
 CPU = torch.device("cpu")
@@ -67,6 +69,7 @@ def test_wrong_results_are_not_timed(change, console, monkeypatch, tmp_path):
     assert speed_peers.measure_all([], out, CPU, 2, False, True, console) == 1
     stored = json.loads(out.read_text())["contests"][0]
     assert stored["unequal"] == [EMOGS] and stored["seconds"] == {}
+    assert "Not equal: emogs; nothing is timed" in speed_page.page(read_all([out]))
     assert "FAILED  emogs: not the same results, so nothing is timed" in console.export_text()
 
 
@@ -145,5 +148,6 @@ def test_toy_sizes_are_not_judged(console, tmp_path):
     stored = json.loads(out.read_text())
     assert {ratio["verdict"] for ratio in stored["ratios"]} == {"not judged"} and len(stored["ratios"]) == 2
     assert stored["machine_info"]["quick"] is True and stored["commit_info"]["id"]
+    assert read_all([out]).ratios[0].ratios[0]["verdict"] == "not judged"
     with pytest.raises(ValueError, match="no benchmark's name contains 'nothing'"):
         speed_ratios.judge_all(["nothing"], out, 2, True, console)

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import speed
 import speed_cases
 import speed_machine
+from speed_files import read_all
 
 CPU = torch.device("cpu")
 BENCHMARKS = Path(speed_cases.__file__).parent
@@ -36,6 +37,8 @@ def test_run_stores_every_case_with_its_machine(tmp_path):
     stored = json.loads(out.read_text())
     names = {entry["name"].removeprefix("test_speed[").removesuffix("]") for entry in stored["benchmarks"]}
     assert names == set(speed_cases.matching(speed_cases.all_cases(speed_cases.QUICK), ["emotion_", "tiles"]))
+    run = read_all([out]).runs[0]  # as `report` reads it
+    assert set(run.benchmarks) == names and run.origin.quick
     machine = stored["machine_info"]["emogs"]
     assert machine["threads"] == "1" and machine["torch"] == torch.__version__ and "GCC" in machine["compiler"]
     assert stored["machine_info"].keys() == {"emogs", "load", "quick"}  # no name of the machine, no path
