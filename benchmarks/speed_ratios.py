@@ -1,7 +1,7 @@
 """`emogs bench ratios`: bounds that hold on every machine, since both sides of a ratio run there, in turns.
 
 They need no baseline: fused against unfused, under an emotion against plain, with backward against forward. A bound is
-about 1.3 times the largest ratio measured over instruction sets and threads (docs/speed.md); it catches what loses an
+about 1.3 times the largest ratio measured over instruction sets (docs/speed.md); it catches what loses an
 advantage, not a few per cent. With one thread the time is the processor's.
 """
 
