@@ -8,6 +8,9 @@ the blend brings together fight it out too.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -27,16 +30,15 @@ def action_units_from_emotion(codes: Tensor, tables: EmotionTables | None = None
     tables = tables or default_tables()
     check_floats("codes", codes, len(EMOTIONS))
     rows = codes.reshape(-1, len(EMOTIONS))
+    fixed = _constants(tables, codes.dtype, codes.device)
     weight = compound_weights(rows, tables)  # [B, C]
-    strength = rows.sum(1).clamp_max(1)
-    free = (1 - weight.sum(1))[:, None, None] * _free_mix(rows, tables)
-    weight, faces = weight * strength[:, None], tables.compound_units.to(codes)
-    units = torch.einsum("bc,cus->bus", weight, faces) + free
-    for one, other in tables.antagonists:
+    free = (1 - weight.sum(1))[:, None, None] * _free_mix(rows, fixed)
+    weight = weight * rows.sum(1, keepdim=True).clamp_max(1)
+    units = (weight @ fixed.faces.flatten(1)).view_as(free) + free
+    for pair, (one, other), shared in zip(fixed.pairs, tables.antagonists, fixed.shared, strict=True):
         # Faces that know both by themselves keep both; what only the blend brings together cancels.
-        own = weight @ torch.minimum(faces[:, one], faces[:, other]) + torch.minimum(free[:, one], free[:, other])
+        own = weight @ shared + torch.minimum(free[:, one], free[:, other])
         clash = torch.minimum(units[:, one], units[:, other]) - own  # [B, 2], not negative: min is concave
-        pair = torch.tensor([one, other], device=codes.device)
         units = units.index_add(1, pair, -clash.clamp_min(0)[:, None].expand(-1, 2, -1))
     units = units.clamp_min(0)  # rounding
     return units.reshape(*codes.shape[:-1], len(tables.units), 2)
@@ -72,18 +74,44 @@ def expression_from_emotion(codes: Tensor, tables: EmotionTables | None = None) 
     return expression_from_action_units(action_units_from_emotion(codes, tables), tables)
 
 
-def _free_mix(codes: Tensor, tables: EmotionTables) -> Tensor:
+class _Constants(NamedTuple):
+    """What of the tables a mix computes with."""
+
+    prototypes: Tensor  # [E, U, 2]
+    faces: Tensor  # [C, U, 2] of the compounds
+    mixes: Tensor  # [C, E]
+    reach: Tensor  # [C] distance on the simplex to the nearest other named face
+    pairs: tuple[Tensor, ...]  # [2] antagonists
+    shared: tuple[Tensor, ...]  # [C, 2] what of each pair the compounds show together
+    pulled: Tensor  # [P] the antagonists one by one
+    against: Tensor  # [P] and the antagonist of each
+
+
+@lru_cache(maxsize=16)
+def _constants(tables: EmotionTables, dtype: torch.dtype, device: torch.device) -> _Constants:
+    faces, mixes = tables.compound_units.to(device, dtype), tables.compound_mixes.to(device, dtype)
+    apart = _simplex_distance(mixes, torch.cat([torch.eye(len(EMOTIONS)).to(mixes), mixes]))
+    pairs = torch.tensor(tables.antagonists, dtype=torch.int64, device=device).reshape(-1, 2)
+    return _Constants(
+        prototypes=tables.prototypes.to(device, dtype),
+        faces=faces,
+        mixes=mixes,
+        reach=apart.masked_fill(apart == 0, torch.inf).amin(1),
+        pairs=tuple(pairs),
+        shared=tuple(torch.minimum(faces[:, one], faces[:, other]) for one, other in tables.antagonists),
+        pulled=pairs.flatten(),
+        against=pairs.flip(1).flatten(),
+    )
+
+
+def _free_mix(codes: Tensor, fixed: _Constants) -> Tensor:
     """[B, U, 2] noisy-or of the prototypes at their intensities, antagonists resolved."""
-    pulls = codes[:, :, None, None] * tables.prototypes.to(codes)  # [B, E, U, 2]
-    mixed = _noisy_or(pulls, dim=1)
-    for pair in tables.antagonists:
-        for unit, against in (pair, pair[::-1]):
-            # Only other emotions oppose: fear itself raises and tightens the lids.
-            rivals = pulls[:, :, against]
-            opposing = torch.stack([_noisy_or(_without(rivals, i), dim=1) for i in range(len(EMOTIONS))], 1)
-            resolved = _noisy_or((pulls[:, :, unit] - opposing).clamp_min(0), dim=1)
-            mixed = mixed.index_copy(1, torch.tensor([unit], device=codes.device), resolved[:, None])
-    return mixed
+    spared = 1 - codes[:, :, None, None] * fixed.prototypes  # [B, E, U, 2] what each emotion leaves of a unit's rest
+    mixed = 1 - spared.prod(1)
+    # Only other emotions oppose: fear itself raises and tightens the lids.
+    opposing = 1 - _product_of_others(spared[:, :, fixed.against])  # [B, E, P, 2]
+    pull = (1 - spared[:, :, fixed.pulled] - opposing).clamp_min(0)
+    return mixed.index_copy(1, fixed.pulled, 1 - (1 - pull).prod(1))
 
 
 def compound_weights(codes: Tensor, tables: EmotionTables) -> Tensor:
@@ -92,12 +120,9 @@ def compound_weights(codes: Tensor, tables: EmotionTables) -> Tensor:
     Proportions s = e / sum(e) lie on a simplex; the distance is half the L1 distance there. Since no hat reaches beyond
     another's centre, the weights of the bundled compounds never sum to more than 1 (a test holds them to it).
     """
-    mixes = tables.compound_mixes.to(codes)
-    named = torch.cat([torch.eye(len(EMOTIONS)).to(codes), mixes])
-    apart = _simplex_distance(mixes, named)
-    reach = apart.masked_fill(apart == 0, torch.inf).amin(1)
+    fixed = _constants(tables, codes.dtype, codes.device)
     proportions = codes / codes.sum(1, keepdim=True).clamp_min(torch.finfo(codes.dtype).tiny)
-    return (1 - _simplex_distance(proportions, mixes) / reach).clamp_min(0)
+    return (1 - _simplex_distance(proportions, fixed.mixes) / fixed.reach).clamp_min(0)
 
 
 def _simplex_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -105,8 +130,12 @@ def _simplex_distance(a: Tensor, b: Tensor) -> Tensor:
     return 0.5 * (a[:, None] - b[None]).abs().sum(-1)
 
 
-def _without(values: Tensor, index: int) -> Tensor:
-    return torch.cat([values[:, :index], values[:, index + 1 :]], 1)
+def _product_of_others(values: Tensor) -> Tensor:
+    """[B, E, ...]: the product of all but itself along dimension 1; values may be zero, so nothing is divided."""
+    one = torch.ones_like(values[:, :1])
+    before = torch.cat([one, values[:, :-1]], 1).cumprod(1)
+    behind = torch.cat([one, values[:, 1:].flip(1)], 1).cumprod(1).flip(1)
+    return before * behind
 
 
 def _noisy_or(values: Tensor, dim: int) -> Tensor:

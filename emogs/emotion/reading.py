@@ -17,17 +17,7 @@ from ..head.template import ARKIT_NAMES
 from .checks import check_floats, check_range
 from .mixing import action_units_from_emotion, expression_from_action_units, expression_from_emotion
 from .tables import EMOTIONS, EmotionTables, default_tables
-
-_MISSING = 0.3
-"""Weight of a squared difference where articulation shows less than an emotion would; where it shows more, none."""
-_STARTS, _STEPS = 4, 10
-_PRICE = 0.3
-"""Of intensity, relative to the size of what no code explains."""
-_LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)
-_ROWS = 512
-"""Codes that are fitted at once: bounds the memory."""
-_NOTHING = 1e-6
-"""Intensities below this are rounding of the fit."""
+from .unit_fit import fit_codes
 
 
 class UnitReading(NamedTuple):
@@ -104,13 +94,15 @@ def emotion_from_action_units(units: Tensor, tables: EmotionTables | None = None
     Single emotions and named compounds come back exactly, at their intensity. So do nine mixes in ten; where
     antagonists or neighbouring compounds make two mixes look alike, a similar one may come back: of mixes of three
     emotions one in a hundred is off by over 0.2. Faces that no code explains give as few emotions as will do. Lost:
-    units that no code shows, in `lost` and `articulation`. It takes about ten milliseconds a face.
+    units that no code shows, in `lost` and `articulation`. A face takes a few milliseconds, in a batch one or two.
 
     Args:
         units: [..., U, 2] in [0, 1], those of articulation included.
         tables: None is emogs' own.
     Returns:
-        EmotionReading with [..., U, 2]; not differentiable. A face without expressive units has the code zero, exactly.
+        EmotionReading with [..., U, 2]; differentiable almost everywhere (implicit function theorem): not at faces
+        that are exactly an emotion's or a named compound's, where the mixing rules have kinks. A face without
+        expressive units has the code zero, exactly.
     Raises:
         ValueError: an intensity is outside [0, 1].
 
@@ -123,15 +115,13 @@ def emotion_from_action_units(units: Tensor, tables: EmotionTables | None = None
     check_floats("units", units, len(tables.units), 2)
     check_range("units", units, 0, 1)
     shown, used = _used_units(tables)
-    with torch.no_grad():
-        rows = units.detach()[..., used.to(units.device), :].reshape(-1, len(used), 2)
-        codes = rows.new_zeros(len(rows), len(EMOTIONS))
-        felt = split_articulation(rows, shown)[0].flatten(1).any(1).nonzero()[:, 0]
-        for block in felt.split(_ROWS) if len(felt) else ():
-            codes[block] = _fit(rows[block].double(), shown).to(codes)
-        codes = codes.reshape(*units.shape[:-2], len(EMOTIONS))
-        rest = units.detach() - action_units_from_emotion(codes, tables)
-        lost, articulation = split_articulation(rest, tables)
+    rows = units[..., used.to(units.device), :].reshape(-1, len(used), 2)
+    felt = split_articulation(rows.detach(), shown)[0].flatten(1).any(1).nonzero()[:, 0]
+    codes = rows.flatten(1)[:, : len(EMOTIONS)] * 0  # with a gradient, of zero
+    if len(felt):
+        codes = codes.index_copy(0, felt, fit_codes(rows[felt].double(), shown).to(codes))
+    codes = codes.reshape(*units.shape[:-2], len(EMOTIONS))
+    lost, articulation = split_articulation(units - action_units_from_emotion(codes, tables), tables)
     return EmotionReading(codes, articulation, lost)
 
 
@@ -144,7 +134,7 @@ def emotion_from_expression(expression: Tensor, tables: EmotionTables | None = N
     Args:
         expression: [..., 52].
     Returns:
-        EmotionReading with [..., 52]; not differentiable.
+        EmotionReading with [..., 52]; differentiable like `emotion_from_action_units`.
 
     >>> from emogs.emotion import expression_from_emotion, parse_emotion, format_emotion
     >>> face = expression_from_emotion(parse_emotion("awed"))
@@ -155,86 +145,11 @@ def emotion_from_expression(expression: Tensor, tables: EmotionTables | None = N
     """
     tables = tables or default_tables()
     check_floats("expression", expression, len(ARKIT_NAMES))
-    read = action_units_from_expression(expression.detach(), tables)
+    read = action_units_from_expression(expression, tables)
     codes = emotion_from_action_units((read.units + read.articulation).clamp(0, 1), tables).codes
-    rest = expression.detach() - expression_from_emotion(codes, tables)
+    rest = expression - expression_from_emotion(codes, tables)
     speaking = _mask(len(ARKIT_NAMES), tables.articulation_shapes, rest)
     return EmotionReading(codes, torch.where(speaking, rest, 0), torch.where(speaking, 0, rest))
-
-
-def _fit(units: Tensor, tables: EmotionTables) -> Tensor:
-    """[B, 7] codes of units [B, U, 2]: the best of a few descents from the nearest faces, then as few emotions as do.
-
-    What no code explains, many faint emotions together seem to explain in part. So a last descent puts a price on
-    intensity, in proportion to what is left unexplained: where a code explains everything, it costs nothing.
-    """
-    starts, faces = (table.to(units.device) for table in _library(tables))
-    cost = torch.stack([_misses(faces - face, tables).square().sum(-1) for face in units])  # [B, L]
-    nearest = cost.topk(_STARTS, largest=False).indices
-    free = units.new_zeros(len(units) * _STARTS)
-    codes, cost = _descend(starts[nearest].flatten(0, 1), units.repeat_interleave(_STARTS, 0), free, tables)
-    named, named_cost = _nearest_named(units, tables)
-    found = torch.cat([codes.reshape(-1, _STARTS, len(EMOTIONS)), named[:, None]], 1)
-    costs = torch.cat([cost.reshape(-1, _STARTS), named_cost[:, None] - _NOTHING**2], 1)
-    cost, best = costs.min(1)
-    codes, _ = _descend(found[torch.arange(len(units)), best], units, _PRICE * cost.clamp_min(0).sqrt(), tables)
-    return torch.where(codes > _NOTHING, codes, 0)
-
-
-def _descend(codes: Tensor, wanted: Tensor, price: Tensor, tables: EmotionTables) -> tuple[Tensor, Tensor]:
-    """Least `|miss|^2 + price sum(e)` by Levenberg and Marquardt, in [0, 1]: codes [N, 7] and their cost [N]."""
-
-    def total(codes: Tensor, miss: Tensor) -> Tensor:
-        return miss.square().sum(-1) + price * codes.sum(-1)
-
-    damping = codes.new_full((len(codes), 1, 1), 1e-3)
-    miss, slope = _slopes(codes, wanted, tables)
-    cost = total(codes, miss)
-    for _ in range(_STEPS):
-        downhill = (slope.mT @ miss[..., None])[..., 0] + 0.5 * price[:, None]
-        stuck = ((codes <= 0) & (downhill > 0)) | ((codes >= 1) & (downhill < 0))  # at the edge of what is allowed
-        moving = slope.masked_fill(stuck[:, None], 0)
-        normal = moving.mT @ moving + damping * torch.eye(len(EMOTIONS)).to(codes)
-        step = torch.linalg.solve(normal, downhill.masked_fill(stuck, 0)[..., None])[..., 0]
-        tried = (codes - step).clamp(0, 1)
-        tried_miss, tried_slope = _slopes(tried, wanted, tables)
-        tried_cost = total(tried, tried_miss)
-        better = tried_cost < cost
-        codes = torch.where(better[:, None], tried, codes)
-        miss = torch.where(better[:, None], tried_miss, miss)
-        slope = torch.where(better[:, None, None], tried_slope, slope)
-        cost = torch.where(better, tried_cost, cost)
-        damping = torch.where(better[:, None, None], damping * 0.1, damping * 10).clamp(1e-12, 1e6)
-    return codes, cost
-
-
-def _nearest_named(units: Tensor, tables: EmotionTables) -> tuple[Tensor, Tensor]:
-    """[B, 7] the nearest face of one emotion or named compound and its cost [B]; a descent stops short at such kinks.
-
-    Their units are proportional to intensity, so the best intensity is a quotient; articulation is left out of it.
-    """
-    named = torch.cat([torch.eye(len(EMOTIONS)), tables.compound_mixes]).to(units)
-    faces = split_articulation(torch.cat([tables.prototypes, tables.compound_units]).to(units), tables)[0]
-    level = torch.einsum("bus,nus->bn", units, faces) / faces.square().sum((1, 2)).clamp_min(_NOTHING)
-    codes = level.clamp(0, 1)[..., None] * named
-    cost = _misses(action_units_from_emotion(codes, tables) - units[:, None], tables).square().sum(-1)
-    best, index = cost.min(1)
-    return codes[torch.arange(len(units)), index], best
-
-
-def _slopes(codes: Tensor, wanted: Tensor, tables: EmotionTables) -> tuple[Tensor, Tensor]:
-    """Misses [B, M] of codes and their derivatives [B, M, 7] by differences, which stay inside [0, 1]."""
-    small = 1e-7
-    steps = torch.where(codes > 0.5, -small, small)
-    moved = codes[:, None] + torch.cat([torch.zeros_like(codes)[:, None], torch.diag_embed(steps)], 1)
-    misses = _misses(action_units_from_emotion(moved, tables) - wanted[:, None], tables)
-    return misses[:, 0], ((misses[:, 1:] - misses[:, :1]) / steps[..., None]).mT
-
-
-def _misses(difference: Tensor, tables: EmotionTables) -> Tensor:
-    """[..., 2 U] how far shown units are from wanted ones; articulation may have added to them at no cost."""
-    speaking = _mask(len(tables.units), tables.articulation_units, difference)[:, None]
-    return torch.where(speaking, _MISSING**0.5 * difference.clamp_min(0), difference).flatten(-2)
 
 
 @lru_cache(maxsize=8)
@@ -251,17 +166,6 @@ def _used_units(tables: EmotionTables) -> tuple[EmotionTables, Tensor]:
         articulation_units=tuple(kept.index(i) for i in tables.articulation_units if i in kept),
     )
     return fewer, used
-
-
-@lru_cache(maxsize=8)
-def _library(tables: EmotionTables) -> tuple[Tensor, Tensor]:
-    """Codes [L, 7] from which a fit may start, and their units [L, U, 2]: emotions, compounds, pairs at some levels."""
-    single = torch.eye(len(EMOTIONS), dtype=torch.float64)
-    first, second = torch.combinations(torch.arange(len(EMOTIONS))).unbind(1)
-    pairs = [share * single[first] + (1 - share) * single[second] for share in (0.3, 0.5, 0.7)]
-    kinds = torch.cat([single, tables.compound_mixes.double(), *pairs])
-    codes = torch.cat([torch.zeros(1, len(EMOTIONS)).double(), *(level * kinds for level in _LEVELS)])
-    return codes, action_units_from_emotion(codes, tables)
 
 
 def _mask(count: int, indices: tuple[int, ...], like: Tensor) -> Tensor:
