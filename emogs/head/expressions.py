@@ -76,6 +76,8 @@ def _brow_down(f: Face) -> Tensor:
         f.press(f.at(24, -1, 0, 0), (30, 20, 30), -4.0, -4.0, 2.6)
         + f.press(f.at(22, 2.9, -6.9, -2.2), (19, 16, 18), -1.2, -3.0, 1.2)
         + f.press(f.at(26, -2, 0, 0), (22, 15, 24), -2.0, -0.8, 2.4)
+        + f.press(f.at(22, 8.9, 15.1, -4.2), (34, 24, 34), -0.4, -1.2, 0.7)
+        + f.press(f.at(27, 3, 12, 0), (14, 14, 18), 0.0, 0.2, 0.7)
     )
 
 
@@ -92,13 +94,19 @@ def _brow_outer_up(f: Face) -> Tensor:
 # Eyes: lids and balls turn (lids.py); here is the skin around them ----------------------------------------------------
 
 
+def _eye_wide(f: Face) -> Tensor:
+    """Levator palpebrae: as the lid rises, its fold disappears under the brow's skin, which follows."""
+    return f.press(f.at(43, 3, 3, 2), (24, 10, 18), 0.2, 2.6, -0.9)
+
+
 def _cheek_squint(f: Face) -> Tensor:
     """Orbicularis oculi, pars orbitalis: the cheek is pushed up under the eye and rounds."""
     return (
-        f.press(f.at(46, 9, -23, -4), (38, 36, 40), -0.7, 6.0, 2.4)
+        f.press(f.at(46, 9, -23, -4), (40, 38, 42), -0.7, 6.4, 2.4)
+        + f.press(f.at(54, 12, -4, -4), (22, 18, 24), 0.6, 1.6, -0.4)
         + f.press(f.at(54, 2, 4, 0), (22, 22, 24), 0.7, 0.8, -0.8)
         + f.press(f.at(45, 10, -4, -6), (16, 16, 18), -1.6, -0.4, 0.4)
-        + f.press(f.at(25, 0, -2, 0), (24, 12, 24), 0.0, -0.9, 0.0)
+        + f.press(f.at(25, -8, -2, 0), (36, 16, 32), 0.0, -1.2, -0.2)
     )
 
 
@@ -119,15 +127,19 @@ def _nose_sneer(f: Face) -> Tensor:
         + f.upper * f.press(f.at(53, -3, 1, -2), (25, 18, 30), 0.4, 6.2, 0.6)
         + f.press(f.at(54, 0, 3, 0), (20, 20, 22), -0.9, 3.6, 0.3)
         + f.press(f.at(35, 14, -3, -6), (22, 22, 24), -1.6, 4.0, 0.8)
-        + f.press(f.at(42, -6, -14, 4), (15, 15, 18), -0.4, 1.8, 2.0)
+        + f.press(f.at(42, -6, -14, 4), (15, 15, 18), -0.4, 2.4, 2.2)
+        + f.press(f.at(46, -5, -26, -2), (38, 30, 38), -1.0, 5.6, 1.6)
+        + f.press(f.at(29, 10, -3, -8), (15, 17, 20), -0.2, 3.0, 1.2)
+        + f.press(f.at(30, 3, 0, -2), (13, 13, 17), 0.0, 1.7, 0.2)
         + f.press(f.at(23, -1.3, -7, -0.5), (26, 16, 24), -0.9, -3.0, 0.3)
+        + f.press(f.at(27, 1, 14, 0), (18, 14, 22), 0.0, -1.2, 0.4)
     )
 
 
 def _cheek_puff(f: Face) -> Tensor:
     """Air behind closed lips; each half with its mirror image."""
-    cheek = f.press(f.at(54, 16, 2, -10), (40, 40, 44), 8.0, 0.8, 9.0) * (1 - 0.6 * f.near_lips(3.0, 18.0))
-    lips = f.press(f.at(51, 7, -8, 0), (30, 20, 26), -1.0, 0.3, 4.0)
+    cheek = f.press(f.at(54, 10, 2, -8), (44, 40, 46), 3.4, 1.6, 11.0) * (1 - 0.35 * f.near_lips(3.0, 18.0))
+    lips = f.press(f.at(51, 8, -8, 0), (32, 28, 30), -1.6, 0.5, 5.0)
     return 2 * (cheek + lips) * ramp(f.points[:, :1], -10.0, 10.0)
 
 
@@ -147,7 +159,13 @@ def _smile(f: Face) -> Tensor:
 
 def _dimple(f: Face) -> Tensor:
     """Buccinator: the corner is drawn straight back against the teeth, and the cheek swells beside it."""
-    return f.press(f.at(54), (26, 24, 30), 2.6, 2.6, -5.4) + f.press(f.at(54, 11, 2, -6), (11, 20, 16), 1.0, 0.4, 2.6)
+    return (
+        f.press(f.at(54), (26, 24, 30), 2.6, 2.6, -6.2)
+        + f.press(f.at(54, 11, 2, -6), (12, 20, 16), -1.6, 0.4, 3.2)
+        + f.press(f.at(54, 18, 22, -14), (32, 28, 34), 1.4, 0.8, 2.4)
+        + f.press(f.at(54, 3, 17, 2), (13, 14, 16), 0.5, 0.2, 2.4)
+        + f.lower * f.press(f.at(57, 11, -4, -2), (22, 18, 22), 0.6, 2.2, -1.4)
+    )
 
 
 def _stretch(f: Face) -> Tensor:
@@ -165,6 +183,7 @@ def _frown(f: Face) -> Tensor:
         f.press(f.at(54, 1, -1, 0), (20, 20, 24), 1.9, -4.8, -1.8)
         + f.press(f.at(54, 2, -16, 0), (14, 12, 16), 0.2, -0.6, 1.6)
         + f.upper * f.press(f.at(52), (24, 14, 22), 0.2, -0.8, -0.4)
+        + f.press(f.at(54, 3, 16, 0), (18, 16, 20), -0.1, -2.0, -1.1)
     )
 
 
@@ -174,10 +193,10 @@ def _frown(f: Face) -> Tensor:
 def _upper_up(f: Face) -> Tensor:
     """Levator labii superioris: half of the upper lip and the skin beside the nose go up."""
     return (
-        f.upper * f.press(f.at(53, -4, 1, -2), (23, 18, 30), 1.0, 6.6, 0.3)
-        + f.press(f.at(54, 0, 4, 0), (17, 16, 20), 0.2, 2.2, 0.2)
-        + f.press(f.at(35, 8, -4, -4), (24, 22, 26), 1.4, 4.2, -1.2)
-        + f.press(f.at(46, -2, -22, 0), (24, 18, 26), 0.2, 1.5, 1.2)
+        f.upper * f.press(f.at(53, -4, 1, -2), (23, 18, 30), 1.0, 6.8, -0.4)
+        + f.press(f.at(54, 0, 4, 0), (17, 16, 20), 0.2, 2.0, 0.2)
+        + f.press(f.at(35, 8, -4, -4), (24, 22, 26), 1.4, 4.8, -1.2)
+        + f.press(f.at(46, -4, -26, -2), (32, 26, 34), 1.0, 3.2, 2.0)
     )
 
 
@@ -189,11 +208,12 @@ def _lower_down(f: Face) -> Tensor:
 def _press(f: Face) -> Tensor:
     """Orbicularis oris with mentalis: the lips tighten against each other and thin; the chin rises."""
     half = f.press(f.at(53, -4, -8, 0), (27, 36, 30), 0.0, 1.0, 0.0)[:, 1:2] * f.near_lips(7.0, 18.0)
-    squeeze = f.upper * f.vector(0.0, -1.7, -1.3) + f.lower * f.vector(0.0, 2.2, -0.9)
+    squeeze = f.upper * f.vector(0.0, -1.8, -1.0) + f.lower * f.vector(0.0, 2.2, 0.3)
     return (
         half * squeeze
         + f.press(f.at(8, 10, 12, 0), (32, 32, 30), -0.1, 3.2, 2.2)
-        + f.press(f.at(54, 4, 0, -4), (15, 17, 18), -0.2, 0.6, 1.8)
+        + f.press(f.at(54, 4, 0, -4), (15, 17, 18), -0.2, 1.2, 1.6)
+        + f.press(f.at(54, -4, 16, 2), (12, 14, 16), 0.4, 0.3, 1.6)
     )
 
 
@@ -291,7 +311,7 @@ _Author = Callable[[Face], Tensor]
 
 _LEFT: dict[str, _Author] = {
     "browDown": _brow_down, "browOuterUp": _brow_outer_up, "cheekSquint": _cheek_squint, "eyeSquint": _eye_squint,
-    "eyeBlink": lid_lift, "noseSneer": _nose_sneer, "mouthSmile": _smile, "mouthDimple": _dimple,
+    "eyeBlink": lid_lift, "eyeWide": _eye_wide, "noseSneer": _nose_sneer, "mouthSmile": _smile, "mouthDimple": _dimple,
     "mouthStretch": _stretch, "mouthFrown": _frown, "mouthUpperUp": _upper_up, "mouthLowerDown": _lower_down,
     "mouthPress": _press,
 }  # fmt: skip

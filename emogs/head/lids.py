@@ -31,7 +31,7 @@ _CLEARANCE = 0.35
 _LIDS = {
     "eyeBlink": (1.0, 1.0),
     "eyeSquint": (0.20, 1.6),
-    "eyeWide": (-0.36, -0.5),
+    "eyeWide": (-0.42, -0.5),
     "cheekSquint": (0.05, 1.2),
     "eyeLookUp": (-0.34, 1.2),
     "eyeLookDown": (0.68, -1.8),

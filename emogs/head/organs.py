@@ -15,9 +15,13 @@ _EYE_SECTORS = 20
 
 # Crown width and height from the midline outwards, upper and lower (Wheeler's averages, rounded).
 _TEETH_UPPER = ((8.5, 10.5), (6.6, 9.3), (7.6, 10), (7, 8.5), (6.8, 8.3), (10, 7.5))
-_TEETH_LOWER = ((5.2, 8.8), (5.7, 9), (6.8, 10), (7, 8.5), (7.1, 8), (11, 7.5))
+_TEETH_LOWER = ((5.2, 8.8), (5.7, 9), (6.8, 9.5), (7, 8.7), (7.1, 8), (11, 7.5))
 _GROOVE, _NOTCH = 1.7, 0.17
 """Where two teeth meet: depth of the groove between them, mm; share of the crown by which their edges give way."""
+_ARCH_UPPER, _ARCH_LOWER = (107.6, 29.0), (104.8, 27.0)
+"""The dental arches: how far forward they reach and half their breadth."""
+_ROUNDED = 3
+"""From the midline outwards, crowns whose sides are rounded; those behind are seen too little to be worth vertices."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def teeth(upper: bool) -> Organ:
     """One row of twelve teeth along the dental arch: a strip of crowns, narrowed where two teeth meet."""
     crowns = _TEETH_UPPER if upper else _TEETH_LOWER
     along, narrow, height = _tooth_columns(crowns)
-    position, outward = _arch(along, front=106.3 if upper else 103.3, half_width=28.0 if upper else 26.0)
+    position, outward = _arch(along, *(_ARCH_UPPER if upper else _ARCH_LOWER))
     base, down = (-25.7, -1.0) if upper else (-43.4, 1.0)
     # Profile: outward offset, share of the height; from the gum in front over the edge to the gum behind.
     profile = ((-0.4, -0.1), (0.5, 0.35), (-0.1, 0.97), (-1.5, 1.0), (-4.5, 0.45))
@@ -72,7 +76,7 @@ def beside_gap(position: np.ndarray, upper: bool) -> np.ndarray:
     widths = np.array([width for width, _ in (_TEETH_UPPER if upper else _TEETH_LOWER)])
     gaps = np.concatenate([-np.cumsum(widths)[::-1], [0.0], np.cumsum(widths)])
     fine = np.linspace(-50, 50, 2001)
-    line, _ = _arch(fine, front=106.3 if upper else 103.3, half_width=28.0 if upper else 26.0)
+    line, _ = _arch(fine, *(_ARCH_UPPER if upper else _ARCH_LOWER))
     nearest = np.square(position[:, None, [0, 2]] - line[None]).sum(-1).argmin(1)
     return np.abs(fine[nearest][:, None] - gaps).min(1)
 
@@ -80,8 +84,8 @@ def beside_gap(position: np.ndarray, upper: bool) -> np.ndarray:
 def gums(upper: bool) -> Organ:
     """The gum in front of and behind one row of teeth."""
     along, narrow, _ = _tooth_columns(_TEETH_UPPER if upper else _TEETH_LOWER)
-    along, narrow = along[::2], narrow[::2]
-    position, outward = _arch(along, front=106.3 if upper else 103.3, half_width=28.0 if upper else 26.0)
+    along = along[narrow == 1]
+    position, outward = _arch(along, *(_ARCH_UPPER if upper else _ARCH_LOWER))
     base, up = (-25.7, 1.0) if upper else (-43.4, -1.0)
     rows = []
     for offset, level in ((-7.0, 1.5), (-4.8, -2.5), (0.3, -0.6), (0.9, 2.5), (-1.5, 7.5)):
@@ -115,9 +119,10 @@ def _tooth_columns(crowns: tuple[tuple[float, float], ...]) -> tuple[np.ndarray,
     along, narrow, height, start = [0.0], [1.0], [crowns[0][1]], 0.0
     for i, (width, tall) in enumerate(crowns):
         following = crowns[min(i + 1, len(crowns) - 1)][1]
-        along += [start + 0.14 * width, start + 0.86 * width, start + width]
-        narrow += [0.0, 0.0, 1.0]
-        height += [tall, tall, (tall + following) / 2]
+        shares, profile = ([0.1, 0.35, 0.65, 0.9], [0.3, 0, 0, 0.3]) if i < _ROUNDED else ([0.14, 0.86], [0, 0])
+        along += [start + share * width for share in (*shares, 1.0)]
+        narrow += [*profile, 1.0]
+        height += [*[tall] * len(shares), (tall + following) / 2]
         start += width
     a, n, h = np.array(along), np.array(narrow), np.array(height)
     return np.concatenate([-a[:0:-1], a]), np.concatenate([n[:0:-1], n]), np.concatenate([h[:0:-1], h])

@@ -16,6 +16,7 @@ from ..emotion import EMOTIONS, expression_from_emotion
 from ..head import HeadTemplate
 from ..head.mesh import vertex_normals
 from ..io.sheet import Picture, contact_sheet
+from .clay import Clay, Floats
 
 YAWS = (-60.0, -30.0, 0.0, 30.0, 60.0)
 """Degrees to the subject's left from which a sheet shows a head."""
@@ -24,20 +25,20 @@ _DISTANCE = 12.0
 """From the camera to the face, in outer-eye distances: about a metre."""
 _VIEW = 2.7
 """Height of the picture at the face, in outer-eye distances."""
-_LAMPS = (((-0.5, 0.6, 0.65), 0.75), ((0.8, 0.1, 0.4), 0.22), ((0.0, -0.5, 0.6), 0.10))
-"""Directions to the lamps, fixed to the camera, and their strengths: key from above left, fill, a glow from below."""
+_LAMPS = (((-0.5, 0.6, 0.65), 0.75, 6), ((0.8, 0.1, 0.4), 0.22, 2), ((0.0, -0.5, 0.6), 0.10, 1))
+"""Directions to the lamps, fixed to the camera, their strengths, and rays from each place to each lamp: key from above
+left, fill, a glow from below."""
 _AMBIENT, _BACKDROP = 0.13, 0.86
-_CLAY = {
-    "skin": (0.74, 0.62, 0.55), "eye": (0.90, 0.90, 0.89), "teeth": (0.93, 0.90, 0.84), "gums": (0.66, 0.38, 0.37),
-    "tongue": (0.72, 0.42, 0.41), "mouth_socket": (0.25, 0.11, 0.11),
-}  # fmt: skip
+_LAMP_RADIUS = math.radians(7.0)
+"""Lamps are discs of this angle: their shadows have soft edges, the softer the farther they fall."""
+_TURNS = 61
+"""Patterns of rays to a lamp, which neighbours take in turn, so that no pixel's subsamples have the same."""
+_PASSED = 0.25
+"""What skin passes on of the light that does not reach it."""
 _CLEAR = 0.01
 """Outer-eye distances between a place and where its rays to the lamps begin: the mesh's own facets cast no shadow."""
-_IRIS, _PUPIL = (0.25, 0.33, 0.38), (0.04, 0.04, 0.05)
-_IRIS_ANGLE, _PUPIL_ANGLE = 28.0, 11.0
-"""Degrees about an eyeball's axis that iris and pupil reach."""
-
-Floats = NDArray[np.float32]
+_GOLDEN = math.pi * (3 - math.sqrt(5))
+"""The golden angle."""
 
 
 class HeadView:
@@ -46,9 +47,8 @@ class HeadView:
     def __init__(self, template: HeadTemplate, size: int) -> None:
         self.template, self.size = template, size
         self.faces = template.faces.numpy().astype(np.int32)
-        self.colour = self._colour()
-        rest = template.vertices
-        eyes = torch.stack([_centre(rest[self._ball(side)]) for side in ("left", "right")])
+        self.clay = Clay(template)
+        eyes = torch.from_numpy(self.clay.eyes)
         width = float((eyes[0] - eyes[1]).norm()) * 1.42  # outer corners of the mean face
         self.middle = (eyes.mean(0) - torch.tensor([0.0, 0.42, 0.35]) * width).numpy()
         self.width = width
@@ -84,48 +84,34 @@ class HeadView:
         normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
         normal *= np.where((normal * rays).sum(1, keepdims=True) > 0, -1, 1)
         place = (vertices.numpy()[corners] * share).sum(1)
-        colour = (self.colour[corners] * share).sum(1)
+        colour = self.clay.colour(corners, share)
         light = np.full((len(place), 1), _AMBIENT, np.float32)
         gloss = np.zeros((len(place), 1), np.float32)
-        for direction, strength in _LAMPS:
+        for direction, strength, samples in _LAMPS:
             toward = turn @ (np.array(direction, np.float32) / np.linalg.norm(direction))
-            start = (place + _CLEAR * self.width * normal).astype(np.float32)
-            aim = np.ascontiguousarray(np.broadcast_to(toward, start.shape), np.float32)
-            free = (scene.run(start, aim, query="OCCLUDED") < 0)[:, None]  # type: ignore[attr-defined]
+            free = _lit(scene, place + _CLEAR * self.width * normal, toward, samples)
             facing = (normal @ toward)[:, None]
-            light += strength * np.clip((facing + 0.15) / 1.15, 0, None) * np.where(free, 1.0, 0.25)
+            light += strength * np.clip((facing + 0.15) / 1.15, 0, None) * (_PASSED + (1 - _PASSED) * free)
             half = toward - rays
             half /= np.linalg.norm(half, axis=1, keepdims=True)
             gloss += 0.12 * strength * free * np.clip((normal * half).sum(1, keepdims=True), 0, 1) ** 30
         return (colour**2.2 * light * 1.25 + gloss).astype(np.float32)
 
-    def _colour(self) -> Floats:
-        """[V, 3] clay by part, with lips a little darker and irises about the eyeballs' axes."""
-        template = self.template
-        colour = np.zeros((len(template.vertices), 3), np.float32)
-        for index, name in reversed(list(enumerate(template.part_names))):
-            kind = next((kind for kind in _CLAY if name.startswith(kind)), "skin")
-            colour[template.faces[template.face_part == index].unique().numpy()] = _CLAY[kind]
-        for side in ("left", "right"):
-            ball = self._ball(side)
-            arm = template.vertices[ball] - _centre(template.vertices[ball])
-            angle = torch.rad2deg(torch.atan2(arm[:, :2].norm(dim=1), arm[:, 2])).numpy()
-            colour[ball.numpy()[angle < _IRIS_ANGLE]] = _IRIS
-            colour[ball.numpy()[angle < _PUPIL_ANGLE]] = _PUPIL
-        return colour
 
-    def _ball(self, side: str) -> Tensor:
-        name = f"eye_{side}"
-        if name not in self.template.part_names:
-            raise ValueError(
-                f"template {self.template.name!r}: expected a part named {name}, got {self.template.part_names}"
-            )
-        return self.template.faces[self.template.face_part == self.template.part_names.index(name)].unique()
-
-
-def _centre(points: Tensor) -> Tensor:
-    """[3] the middle of the box around points [N, 3]: an eyeball's vertices are denser in front."""
-    return (points.amin(0) + points.amax(0)) / 2
+def _lit(scene: object, start: Floats, toward: Floats, samples: int) -> Floats:
+    """[N, 1] share of a lamp's disc that is seen from places [N, 3]."""
+    across = np.cross(toward, np.array([0.0, 1.0, 0.0], np.float32))
+    across /= np.linalg.norm(across)
+    plane = np.stack([across, np.cross(across, toward)])
+    begin = np.ascontiguousarray(start, np.float32)
+    turn = (_GOLDEN * np.arange(_TURNS)).astype(np.float32)
+    seen = np.zeros(len(start), np.float32)
+    for ray in range(samples):
+        radius = math.tan(_LAMP_RADIUS) * math.sqrt((ray + 0.5) / samples)  # Vogel's spiral: equal areas
+        spot = radius * np.stack([np.cos(turn + _GOLDEN * ray), np.sin(turn + _GOLDEN * ray)], -1) @ plane
+        aim = np.resize((toward + spot).astype(np.float32), begin.shape)
+        seen += scene.run(begin, aim, query="OCCLUDED") < 0  # type: ignore[attr-defined]
+    return seen[:, None] / np.float32(samples)
 
 
 def _about_y(angle: float) -> Floats:

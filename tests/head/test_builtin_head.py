@@ -32,7 +32,7 @@ def regions() -> Regions:
 
 
 def test_size_and_parts(head: HeadTemplate):
-    assert 6000 <= len(head.vertices) <= 8000
+    assert 6000 <= len(head.vertices) <= 8200
     for name in ("skin", "eye_left", "eye_right", "teeth_upper", "teeth_lower", "gums", "tongue", "mouth_socket"):
         assert (head.face_part == head.part_names.index(name)).sum() >= 50, name
     assert torch.equal(head.faces.unique(), torch.arange(len(head.vertices))), "a vertex belongs to no triangle"

@@ -251,8 +251,8 @@ def test_jaw_opens_the_mouth_and_mouth_close_closes_it(head: HeadTemplate):
         ("mouthPucker", 54, 0, -5.0), ("mouthPucker", 51, 2, 5.0), ("mouthFunnel", 57, 2, 4.0),
         ("mouthRollLower", 66, 2, -8.0),
         ("mouthRollUpper", 62, 2, -8.0), ("mouthShrugUpper", 51, 1, 4.0), ("mouthShrugLower", 8, 1, 5.0),
-        ("noseSneer", 35, 1, 3.5), ("browDown", 23, 1, -3.0), ("browInnerUp", 22, 1, 4.0), ("browOuterUp", 25, 1, 5.0),
-        ("cheekPuff", 54, 2, 3.0), ("jawForward", 8, 2, 7.0),
+        ("noseSneer", 35, 1, 6.0), ("browDown", 23, 1, -3.0), ("browInnerUp", 22, 1, 4.0), ("browOuterUp", 25, 1, 5.0),
+        ("cheekPuff", 54, 2, 7.0), ("jawForward", 8, 2, 7.0),
     ],
 )  # fmt: skip
 def test_channel_moves_its_landmark(head: HeadTemplate, name: str, landmark: int, axis: int, millimetres: float):
