@@ -51,6 +51,7 @@ def show(
 def compare(
     templates: Annotated[Positional[tuple[str, ...]], _TEMPLATE],
     /,
+    sheet: Literal["emotions", "intensities", "sides", "compounds"] = "emotions",
     out: Path = Path("heads.png"),
     size: int = 256,
 ) -> None:
@@ -58,6 +59,8 @@ def compare(
 
     Args:
         templates: As for `emogs head show`; several.
+        sheet: What they show: the seven `emotions` from two sides; the same at growing `intensities`; action units on
+            one of their `sides` only; or the named `compounds`.
         out: The PNG to write.
         size: Side of one picture in pixels.
     """
@@ -66,10 +69,10 @@ def compare(
     _check_picture(out, size)
     heads = [_speaking(template, None, None) for template in templates]
     from .io.sheet import write_png
-    from .viewer.heads import emotions_sheet
+    from .viewer.head_sheets import SHEETS
 
-    write_png(out, emotions_sheet(heads, size))
-    print(f"{out}: {', '.join(head.name for head in heads)} in seven emotions")
+    write_png(out, SHEETS[sheet](heads, size))
+    print(f"{out}: {', '.join(head.name for head in heads)}, {sheet}")
 
 
 def convert(

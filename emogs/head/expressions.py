@@ -163,7 +163,7 @@ def _dimple(f: Face) -> Tensor:
         f.press(f.at(54), (26, 24, 30), 2.6, 2.6, -6.2)
         + f.press(f.at(54, 11, 2, -6), (12, 20, 16), -1.6, 0.4, 3.2)
         + f.press(f.at(54, 18, 22, -14), (32, 28, 34), 1.4, 0.8, 2.4)
-        + f.press(f.at(54, 3, 17, 2), (13, 14, 16), 0.5, 0.2, 2.4)
+        + f.press(f.at(54, 3, 17, 2), (17, 18, 19), 0.5, 0.2, 1.7)
         + f.lower * f.press(f.at(57, 11, -4, -2), (22, 18, 22), 0.6, 2.2, -1.4)
     )
 
@@ -208,7 +208,9 @@ def _lower_down(f: Face) -> Tensor:
 def _press(f: Face) -> Tensor:
     """Orbicularis oris with mentalis: the lips tighten against each other and thin; the chin rises."""
     half = f.press(f.at(53, -4, -8, 0), (27, 36, 30), 0.0, 1.0, 0.0)[:, 1:2] * f.near_lips(7.0, 18.0)
-    squeeze = f.upper * f.vector(0.0, -1.8, -1.0) + f.lower * f.vector(0.0, 2.2, 0.3)
+    upper, lower = f.vector(0.0, -1.9, -1.0), f.vector(0.0, 2.4, 0.3)
+    meet = f.near_lips(0.5, 6.0)  # there they move as one: thinner lips do not pass through each other
+    squeeze = (f.upper * upper + f.lower * lower) * (1 - meet) + meet * (upper + lower) / 2
     return (
         half * squeeze
         + f.press(f.at(8, 10, 12, 0), (32, 32, 30), -0.1, 3.2, 2.2)

@@ -6,6 +6,8 @@ flattered; it is looked up in that head, for every place that is drawn, and move
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,19 +23,22 @@ _CLAY = {
     "skin": (0.74, 0.62, 0.55), "eye": (0.90, 0.90, 0.89), "teeth": (0.93, 0.90, 0.84), "gums": (0.66, 0.38, 0.37),
     "tongue": (0.72, 0.42, 0.41), "mouth_socket": (0.25, 0.11, 0.11),
 }  # fmt: skip
-_BROW, _LIP = (0.48, 0.38, 0.33), (0.71, 0.53, 0.48)
+_BROW, _LIP, _SEAM = (0.48, 0.38, 0.33), (0.71, 0.53, 0.48), (0.46, 0.30, 0.27)
 _IRIS, _RIM, _PUPIL = (0.25, 0.33, 0.38), (0.13, 0.17, 0.20), (0.03, 0.03, 0.04)
 _IRIS_ANGLE, _PUPIL_ANGLE, _EDGE = 26.0, 10.5, 2.5
 """Degrees about an eyeball's axis that iris and pupil reach, and over which one becomes the other."""
 _GROOVE = 0.55
 """How much darker teeth are in the grooves between them, where clay would hold no light."""
-_BROW_HALF, _BROW_SOFT = (0.040, 0.052, 0.048, 0.036, 0.014), 0.022
-"""Half breadths of a brow at its five landmarks and the breadth of its edge, in outer-eye distances."""
+_BROW_HALF, _BROW_SOFT = (0.014, 0.036, 0.048, 0.052, 0.040), 0.022
+"""In outer-eye distances, half breadths of a brow at its landmarks, from the temple in, and breadth of its edge."""
 _LIP_SOFT = 0.016
 """Outer-eye distances over which skin becomes lip."""
+_SEAM_SOFT = 0.034
+"""Outer-eye distances over which the dark line between closed lips fades out."""
 _REACH = 0.1
 """Outer-eye distances from their landmarks within which places are looked at for paint."""
 _BROWS, _LIPS = ((17, 18, 19, 20, 21), (26, 25, 24, 23, 22)), tuple(range(48, 60))
+_SEAMS = ((48, 60, 61, 62, 63, 64, 54), (48, 60, 67, 66, 65, 64, 54))
 
 
 class Clay:
@@ -68,7 +73,11 @@ class Clay:
         colour = _blend(colour, _PUPIL, _below(angle, _PUPIL_ANGLE, _EDGE))
         place = (self.rest[corners] * share).sum(1)
         skin = self.skin[corners].all(1)
-        for marks, paint, cover in ((range(17, 27), _BROW, self._brow), (_LIPS, _LIP, self._lip)):
+        for marks, paint, cover in (
+            (range(17, 27), _BROW, self._brow),
+            (_LIPS, _LIP, self._lip),
+            (_LIPS, _SEAM, self._seam),
+        ):
             there = self.marks[list(marks)]
             low, high = there.min(0) - _REACH * self.width, there.max(0) + _REACH * self.width
             near = np.flatnonzero(skin & ((place > low) & (place < high)).all(1))
@@ -79,11 +88,9 @@ class Clay:
         """[N] how much brow lies on places [N, 3]."""
         cover = np.zeros(len(place), np.float32)
         for brow in _BROWS:
-            line = self.marks[list(brow)]
-            for a, b, start, end in zip(line[:-1], line[1:], _BROW_HALF[-2::-1], _BROW_HALF[:0:-1], strict=True):
-                along = np.clip((place - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1)
-                distance = np.linalg.norm(place - a - along[:, None] * (b - a), axis=1) / self.width
-                cover = np.maximum(cover, _below(distance, end + along * (start - end), _BROW_SOFT))
+            distance, along = _from_line(place, self.marks[list(brow)])
+            half = np.interp(along, np.arange(len(brow)), _BROW_HALF).astype(np.float32)
+            cover = np.maximum(cover, _below(distance / self.width, half, _BROW_SOFT))
         return cover
 
     def _lip(self, place: Floats) -> Floats:
@@ -91,15 +98,18 @@ class Clay:
         contour = self.marks[list(_LIPS), :2]
         following = np.roll(contour, -1, 0)
         inside = np.zeros(len(place), bool)
-        nearest = np.full(len(place), np.inf, np.float32)
         for a, b in zip(contour, following, strict=True):
             if a[1] != b[1]:
                 crossing = (a[1] > place[:, 1]) != (b[1] > place[:, 1])
                 inside ^= crossing & (place[:, 0] < a[0] + (place[:, 1] - a[1]) / (b[1] - a[1]) * (b[0] - a[0]))
-            along = np.clip((place[:, :2] - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1)
-            nearest = np.minimum(nearest, np.linalg.norm(place[:, :2] - a - along[:, None] * (b - a), axis=1))
-        outside = np.where(inside, -nearest, nearest).astype(np.float32)
-        return _below(outside / self.width, 0.0, _LIP_SOFT)
+        distance = _from_line(place[:, :2], np.concatenate([contour, contour[:1]]))[0]
+        return _below(np.where(inside, -distance, distance).astype(np.float32) / self.width, 0.0, _LIP_SOFT)
+
+    def _seam(self, place: Floats) -> Floats:
+        """[N] how near to the line between the lips places [N, 3] are."""
+        upper, lower = (_from_line(place, self.marks[list(seam)])[0] for seam in _SEAMS)
+        distance: Floats = np.minimum(upper, lower)
+        return 0.7 * _below(distance / self.width, 0.0, 2 * _SEAM_SOFT)
 
 
 def _hollow(template: HeadTemplate, vertices: NDArray[np.int64]) -> Floats:
@@ -119,6 +129,17 @@ def _ball(template: HeadTemplate, side: str) -> Tensor:
     if name not in template.part_names:
         raise ValueError(f"template {template.name!r}: expected a part named {name}, got {template.part_names}")
     return template.faces[template.face_part == template.part_names.index(name)].unique()
+
+
+def _from_line(place: Floats, line: Floats) -> tuple[Floats, Floats]:
+    """Distances [N] of places [N, D] from a line of points [M, D], and where along it, 0 to M - 1, it is nearest."""
+    nearest, at = np.full(len(place), np.inf, np.float32), np.zeros(len(place), np.float32)
+    for index, (a, b) in enumerate(pairwise(line)):
+        along = np.clip((place - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1)
+        distance = np.linalg.norm(place - a - along[:, None] * (b - a), axis=1)
+        at = np.where(distance < nearest, index + along, at)
+        nearest = np.minimum(nearest, distance)
+    return nearest, at
 
 
 def _below(value: Floats, limit: float | Floats, edge: float) -> Floats:

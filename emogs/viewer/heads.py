@@ -89,7 +89,7 @@ class HeadView:
         gloss = np.zeros((len(place), 1), np.float32)
         for direction, strength, samples in _LAMPS:
             toward = turn @ (np.array(direction, np.float32) / np.linalg.norm(direction))
-            free = _lit(scene, place + _CLEAR * self.width * normal, toward, samples)
+            free = lit(scene, place + _CLEAR * self.width * normal, toward, samples)
             facing = (normal @ toward)[:, None]
             light += strength * np.clip((facing + 0.15) / 1.15, 0, None) * (_PASSED + (1 - _PASSED) * free)
             half = toward - rays
@@ -98,7 +98,7 @@ class HeadView:
         return (colour**2.2 * light * 1.25 + gloss).astype(np.float32)
 
 
-def _lit(scene: object, start: Floats, toward: Floats, samples: int) -> Floats:
+def lit(scene: object, start: Floats, toward: Floats, samples: int) -> Floats:
     """[N, 1] share of a lamp's disc that is seen from places [N, 3]."""
     across = np.cross(toward, np.array([0.0, 1.0, 0.0], np.float32))
     across /= np.linalg.norm(across)

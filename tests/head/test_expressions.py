@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import roma
 import torch
 from torch import Tensor
 
@@ -318,4 +319,46 @@ def test_each_emotion_is_its_own_face():
         f"most alike {alike.amax():.2f}; fear and surprise at the mouth"
         f" {torch.cosine_similarity(mouth[fear], mouth[surprise], dim=0):.2f}"
     )
-    assert alike.amax() < 0.85
+    assert alike.amax() < 0.85 and torch.cosine_similarity(mouth[fear], mouth[surprise], dim=0) < 0.65
+
+
+_SKIN_COSINES = {
+    "browDown": 0.85, "browInnerUp": 0.75, "browOuterUp": 0.85, "cheekPuff": 0.85, "cheekSquint": 0.7,
+    "eyeBlink": 0.75, "eyeSquint": 0.7, "eyeWide": 0.75, "jawOpen": 0.9, "mouthDimple": 0.8, "mouthFrown": 0.8,
+    "mouthFunnel": 0.75, "mouthLowerDown": 0.75, "mouthPress": 0.7, "mouthPucker": 0.75, "mouthShrugLower": 0.85,
+    "mouthShrugUpper": 0.8, "mouthSmile": 0.9, "mouthStretch": 0.85, "mouthUpperUp": 0.85, "noseSneer": 0.85,
+}  # fmt: skip
+
+
+def test_skin_moves_as_icts_does(ict_folder):
+    """All of the face's skin, not landmarks alone: cheeks, nose and folds have none, and make the expression.
+
+    Directions against ICT's nearest vertex, and sizes: no channel does less than 0.6 of what ICT's does, or 1.3 of it.
+    """
+    head, ict = builtin_head(), load_ict(ict_folder)
+    turn, shift, scale = roma.rigid_points_registration(
+        ict.vertices[ict.landmarks], head.vertices[head.landmarks], compute_scaling=True
+    )
+    theirs = torch.arange(9409)  # upstream's "full face area"
+    skin = head.faces[head.face_part == head.part_names.index("skin")].unique()
+    marks = head.vertices[head.landmarks]
+    low, high = marks.amin(0) - 0.02, marks.amax(0) + 0.03
+    face = skin[((head.vertices[skin] > low) & (head.vertices[skin] < high)).all(1) & (head.vertices[skin, 2] > 0.05)]
+    placed = scale * ict.vertices[theirs] @ turn.T + shift
+    match = theirs[torch.cdist(head.vertices[face], placed).argmin(1)]
+    for name, least in _SKIN_COSINES.items():
+        one = (wear(head, **{name: 1.0}) - wear(head))[face]
+        other = scale * (wear(ict, **{name: 1.0}) - wear(ict))[match] @ turn.T.double()
+        cosine = torch.nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0)
+        size = one.norm() / other.norm()
+        print(f"{name}: cosine {cosine:.2f}, size {size:.2f}")
+        assert cosine > least and 0.6 < size < 1.3, name
+
+
+def test_pressed_lips_meet_and_do_not_cross(head: HeadTemplate, regions: Regions):
+    """The line between them stays: upper and lower lip move as one where they touch."""
+    pressed = wear(head, mouthPress=1.0)
+    gap = pressed[regions.lip_upper[1:-1], 1] - pressed[regions.lip_lower[1:-1], 1]
+    assert gap.amin() > -0.3 and gap.amax() < 0.8
+    height = wear(head)[head.landmarks[51], 1] - wear(head)[head.landmarks[57], 1]
+    assert pressed[head.landmarks[51], 1] - pressed[head.landmarks[57], 1] < height - 3  # and are thinner
