@@ -176,7 +176,7 @@ def test_avatar_writes_what_it_says(monkeypatch, tmp_path, capsys):
 
 def test_head_show_and_convert(tmp_path, capsys):
     cli.main(["head", "convert", "builtin", str(tmp_path / "head.npz")])
-    assert "builtin, 7,988 vertices" in capsys.readouterr().out.replace("\n", "")
+    assert "builtin, 8,048 vertices" in capsys.readouterr().out.replace("\n", "")
     cli.main(["head", "show", str(tmp_path / "head.npz"), "--size", "40", "--out", str(tmp_path / "head.png")])
     cli.main(["head", "compare", "builtin", "--size", "40", "--out", str(tmp_path / "heads.png")])
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("head.png", "heads.png"))
