@@ -5,6 +5,7 @@
     ratios     checks ratios that hold on every machine and need no second revision
     peers      times the same work in torch, torch.compile and gsplat, after comparing the results
     report     writes all that into one HTML page
+    selftest   says whether compare can be trusted on this machine
 
 See docs/speed.md for what a time proves and what it does not.
 """
@@ -106,6 +107,29 @@ def compare(
     except Broken as error:
         refuse(error)
         return speed_gate.FAILED
+
+
+def selftest(
+    out: Path = HERE / "results" / "selftest.json", each: int = 20, tolerance: float = 0.05, rounds: int = 15
+) -> int:
+    """Test the gate itself: identical code must pass and a kernel that does 10% more work must fail, every time, while
+    another process keeps a core busy. A quarter of an hour; what was stopped goes on. Exit code 1: not every time.
+
+    Args:
+        out: A JSON file for all verdicts and the machine.
+        each: How often each of the two is asked.
+        tolerance: As of `compare`.
+        rounds: As of `compare`.
+    """
+    from gate import Broken
+    from speed_selftest import selftest as ask_all
+
+    check_at_least_one(each=each, rounds=rounds)
+    try:
+        return ask_all(out, each, tolerance, rounds, console)
+    except Broken as error:
+        refuse(error)
+        return 1
 
 
 def ratios(
@@ -238,7 +262,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command that the arguments name; the process ends with its verdict."""
     if any(os.environ.get(name) != value for name, value in WARM.items()):
         os.execve(sys.executable, [sys.executable, __file__, *sys.argv[1:]], os.environ | WARM)
-    commands = {"run": run, "compare": compare, "ratios": ratios, "peers": peers, "report": report}
+    commands = {
+        "run": run,
+        "compare": compare,
+        "selftest": selftest,
+        "ratios": ratios,
+        "peers": peers,
+        "report": report,
+    }
     try:
         sys.exit(tyro.extras.subcommand_cli_from_dict(commands, prog="emogs bench", args=arguments))
     except ValueError as error:
