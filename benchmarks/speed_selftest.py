@@ -33,9 +33,7 @@ from speed_verdict import FINE, SLOWER, decide
 from emogs.ops import intersect_tiles
 
 CASE = "blend_tiles/head80000-3channels/float32/forward/cpu"
-EVERY = (
-    7  # tiles, of which one is blended twice; its splats are in the cache then, so 14% more pairs take 10% more time
-)
+EVERY = 7  # tiles, one of which is blended twice; splats are cached by then, so 14% more pairs take 10% more time
 FOLDERS = {
     "base": "base",
     "identical": "built_from_the_same_code_once_more",
@@ -54,9 +52,10 @@ EXPECTED = {"identical": FINE, "slower": SLOWER}
 class Verdict:
     """What the gate said once."""
 
-    sides: str
+    name: str
     """identical or slower."""
-    said: str
+    verdict: str
+    expected: str
     ratio: float
     low: float
     high: float
@@ -67,11 +66,11 @@ class Verdict:
 
     @property
     def right(self) -> bool:
-        return self.said == EXPECTED[self.sides]
+        return self.verdict == self.expected
 
     def __str__(self) -> str:
         figures = f"{self.ratio:.3f} times base [{self.low:.3f}, {self.high:.3f}], {self.pairs} pairs of processes"
-        return f"{self.sides}: {self.said}, {figures}, {self.seconds:.0f} s, load {self.load:.1f}"
+        return f"{self.name}: {self.verdict}, {figures}, {self.seconds:.0f} s, load {self.load:.1f}"
 
 
 def selftest(out: Path, each: int, tolerance: float, rounds: int, console: Console) -> int:
@@ -103,25 +102,26 @@ def selftest(out: Path, each: int, tolerance: float, rounds: int, console: Conso
     return judge(verdicts, console)
 
 
-def ask(sides: dict[str, Side], kind: str, tolerance: float, rounds: int) -> Verdict:
+def ask(sides: dict[str, Side], name: str, tolerance: float, rounds: int) -> Verdict:
     """One verdict."""
     start = time.monotonic()
-    with Pair(sides["base"], sides[kind], threads=1, quick=False) as pair:
+    with Pair(sides["base"], sides[name], threads=1, quick=False) as pair:
         if other := pair.prepare(CASE):
             raise Broken(f"{CASE}: the sides do other work, {other}")
-        said, paired = decide(lambda: pair.batch(rounds), tolerance)
+        verdict, paired = decide(lambda: pair.batch(rounds), tolerance)
     figures = [round(figure, 4) for figure in paired.interval()]
     seconds = round(time.monotonic() - start, 1)
-    return Verdict(kind, said, *figures, len(paired.ratios), seconds, round(os.getloadavg()[0], 1))
+    load = round(os.getloadavg()[0], 1)
+    return Verdict(name, verdict, EXPECTED[name], *figures, len(paired.ratios), seconds, load)
 
 
 def judge(verdicts: list[Verdict], console: Console) -> int:
-    for kind, expected in EXPECTED.items():
-        asked = [verdict for verdict in verdicts if verdict.sides == kind]
+    for name, expected in EXPECTED.items():
+        asked = [verdict for verdict in verdicts if verdict.name == name]
         ratios = sorted(verdict.ratio for verdict in asked)
         right = sum(verdict.right for verdict in asked)
         console.print(
-            f"{kind}: {right} of {len(asked)} are {expected!r}; ratios from {ratios[0]:.3f} to {ratios[-1]:.3f}"
+            f"{name}: {right} of {len(asked)} are {expected!r}; ratios from {ratios[0]:.3f} to {ratios[-1]:.3f}"
         )
     return 0 if all(verdict.right for verdict in verdicts) else 1
 

@@ -24,8 +24,8 @@ from gate import Broken  # noqa: E402
 from speed_selftest import Verdict  # noqa: E402
 from speed_verdict import FINE, SLOWER, UNSURE  # noqa: E402
 
-SAME = Verdict("identical", FINE, 1.0, 0.99, 1.01, 15, 20.0, 1.0)
-MORE = Verdict("slower", SLOWER, 1.1, 1.08, 1.12, 30, 40.0, 1.0)
+SAME = Verdict("identical", FINE, FINE, 1.0, 0.99, 1.01, 15, 20.0, 1.0)
+MORE = Verdict("slower", SLOWER, SLOWER, 1.1, 1.08, 1.12, 30, 40.0, 1.0)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_slowdown_that_is_not_found_fails(selftest):
     assert "1 of 1 are 'not slower'; ratios from 1.000 to 1.000" in said
     assert "slower: 0 of 1 are 'slower'" in said
     assert content["machine"]["threads"] == "1" and 0.1 < content["more_pairs"] < 0.2
-    kinds = [(verdict["sides"], verdict["said"], verdict["pairs"]) for verdict in content["verdicts"]]
+    kinds = [(verdict["name"], verdict["verdict"], verdict["pairs"]) for verdict in content["verdicts"]]
     assert kinds == [("identical", FINE, 2), ("slower", FINE, 2)]
 
 
@@ -87,9 +87,9 @@ def test_only_verdicts_of_the_same_run_are_kept(tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        (dataclasses.replace(SAME, said=SLOWER), "identical: 1 of 2 are 'not slower'"),
-        (dataclasses.replace(SAME, said=UNSURE), "identical: 1 of 2 are 'not slower'"),
-        (dataclasses.replace(MORE, said=FINE), "slower: 1 of 2 are 'slower'"),
+        (dataclasses.replace(SAME, verdict=SLOWER), "identical: 1 of 2 are 'not slower'"),
+        (dataclasses.replace(SAME, verdict=UNSURE), "identical: 1 of 2 are 'not slower'"),
+        (dataclasses.replace(MORE, verdict=FINE), "slower: 1 of 2 are 'slower'"),
     ],
 )
 def test_one_wrong_verdict_fails(wrong, text):
