@@ -126,7 +126,7 @@ def selftest(
 
     check_at_least_one(each=each, rounds=rounds)
     try:
-        return ask_all(out, each, tolerance, rounds, console)
+        return ask_all(file_to_write(out), each, tolerance, rounds, console)
     except Broken as error:
         refuse(error)
         return 1
