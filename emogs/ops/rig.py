@@ -18,14 +18,20 @@ from emogs.ops.native import _C, launch
 def rig_frames(vertices: Tensor, faces: Tensor, rest: Tensor) -> Tensor:
     """The frame of every face of a deformed mesh, relative to its place at rest.
 
-    A face (a, b, c) has axes x along b - a, z along its normal (b - a) x (c - a), and y = z x x. Its frame is the
-    rotation R that turns the rest axes into the deformed ones, the deformed centroid t, and s = sqrt(area / rest area).
     A point that at rest lies at p has the local coordinates p - rest centroid, in the axes of the rest space, and moves
     to `s R (p - rest centroid) + t`. So at rest R is the identity and s is 1, and rotations, scales and offsets of
-    Gaussians mean the same in face coordinates as in the rest space.
+    Gaussians mean the same in face coordinates as in the rest space. Where the mesh moves as a rigid body, R is its
+    rotation; where it also grows, s is by how much.
 
-    A face without a usable normal (edges parallel within 1e-6, sine of their angle) gets the identity rotation, and a
-    scale of 1 where it is the rest face that has no area; such faces pass gradients only through t.
+    R is the polar rotation of the deformation gradient around the face: of single triangles as in Sumner and Popovic,
+    "Deformation transfer for triangle meshes" (2004), weighted by rest area and summed at vertices, around faces, and
+    both again. A triangle alone would flip as it collapses; with its surroundings, R and its gradient stay smooth, and
+    half turns are those of folds of the surface. t is the deformed centroid. s is sqrt(area / rest area) with a share
+    of the surroundings: `s^4 = (area^2 + (share * stretch)^2) / (rest area^2 + share^2)`. A triangle that collapses
+    while its surroundings keep still keeps a third of its scale; a needle that hardly had an area follows them.
+
+    Where the surroundings themselves are a line or a point, R is the identity and has no gradient; where they are so at
+    rest, s is 1. A vertex that is not finite spoils the frames around it.
 
     Args:
         vertices: [B, V, 3] float32 or float64.
@@ -45,12 +51,15 @@ def rig_frames(vertices: Tensor, faces: Tensor, rest: Tensor) -> Tensor:
     arguments.check("vertices", vertices, "B V 3")
     arguments.check("faces", faces, "F 3", (torch.int32, torch.int64))
     arguments.check("rest", rest, "V 3", (vertices.dtype,))
-    return torch.ops.emogs.rig_frames(vertices, faces, rest.detach())
+    return torch.ops.emogs.rig_frames(vertices, faces, rest.detach())[0]
 
 
-torch.library.define("emogs::rig_frames", "(Tensor vertices, Tensor faces, Tensor rest) -> Tensor")
+torch.library.define(  # frames; for backward: sums of deformation gradients at vertices, lists of the vertices' corners
+    "emogs::rig_frames", "(Tensor vertices, Tensor faces, Tensor rest) -> (Tensor, Tensor, Tensor)"
+)
 torch.library.define(
-    "emogs::rig_frames_backward", "(Tensor vertices, Tensor faces, Tensor rest, Tensor grad_frames) -> Tensor"
+    "emogs::rig_frames_backward",
+    "(Tensor vertices, Tensor faces, Tensor rest, Tensor gradients, Tensor vertex_lists, Tensor grad_frames) -> Tensor",
 )
 
 
@@ -59,42 +68,60 @@ def _forward(vertices, faces, rest):
     where = launch(vertices)
     if where["device"] < 0:
         Arguments("rig_frames").check_indices("faces", faces, "V", rest.shape[0])
-    frames = _forward_fake(vertices, faces, rest)
-    _C.rig_frames_forward(**_common(vertices, faces, rest, where), frames=frames)
-    return frames
+    frames, gradients, _ = _forward_fake(vertices, faces, rest)
+    common = _common(vertices, faces, rest, where)
+    vertex_lists = lists_by_key(common["corners"], vertices.shape[1], where)
+    _C.rig_frames_forward(
+        **common,
+        face_gradients=_scratch(where, vertices, len(vertices) + 1, len(faces)),
+        vertex_lists=vertex_lists,
+        gradients=gradients,
+        frames=frames,
+    )
+    return frames, gradients, vertex_lists
 
 
 @torch.library.register_fake("emogs::rig_frames")
 def _forward_fake(vertices, faces, rest):
-    return vertices.new_empty((vertices.shape[0], faces.shape[0], 8))
+    batch, count = vertices.shape[:2]
+    return (
+        vertices.new_empty((batch, faces.shape[0], 8)),
+        vertices.new_empty((batch + 1, count, 3, 3)),
+        faces.new_empty((count + 1 + 3 * faces.shape[0],), dtype=torch.int64),
+    )
 
 
 @torch.library.impl("emogs::rig_frames_backward", ("cpu", "cuda"))
-def _backward(vertices, faces, rest, grad_frames):
+def _backward(vertices, faces, rest, gradients, vertex_lists, grad_frames):
     grad_vertices = vertices.new_empty(vertices.shape)
     where = launch(vertices)
-    common = _common(vertices, faces, rest, where)
+    batch, count = vertices.shape[:2]
     _C.rig_frames_backward(
-        **common,
+        **_common(vertices, faces, rest, where),
+        face_gradients=_scratch(where, vertices, batch, len(faces)),
+        vertex_lists=vertex_lists,
+        gradients=gradients,
         frames=None,
         grad_frames=grad_frames.contiguous(),
-        corner_grads=vertices.new_empty((vertices.shape[0], faces.shape[0], 3, 3)),
-        vertex_lists=lists_by_key(common["corners"], vertices.shape[1], where),
+        corner_grads=_scratch(where, vertices, batch, len(faces)),
+        vertex_grads=_scratch(where, vertices, batch, count),
         grad_vertices=grad_vertices,
     )
     return grad_vertices
 
 
 @torch.library.register_fake("emogs::rig_frames_backward")
-def _backward_fake(vertices, faces, rest, grad_frames):
+def _backward_fake(vertices, faces, rest, gradients, vertex_lists, grad_frames):
     return vertices.new_empty(vertices.shape)
 
 
 def _save(ctx, inputs, output):
-    ctx.save_for_backward(*inputs)
+    _, gradients, vertex_lists = output
+    ctx.mark_non_differentiable(gradients, vertex_lists)
+    ctx.save_for_backward(*inputs, gradients, vertex_lists)
 
 
-def _differentiate(ctx, grad_frames):
+def _differentiate(ctx, grad_frames, *_):
     return torch.ops.emogs.rig_frames_backward(*ctx.saved_tensors, grad_frames), None, None
 
 
@@ -104,6 +131,11 @@ def _refuse_second_derivative(ctx, grad):
 
 torch.library.register_autograd("emogs::rig_frames", _differentiate, setup_context=_save)
 torch.library.register_autograd("emogs::rig_frames_backward", _refuse_second_derivative)
+
+
+def _scratch(where: dict[str, Any], like: Tensor, meshes: int, count: int) -> Tensor:
+    """[M, count, 3, 3]: the CPU takes one mesh after the other."""
+    return like.new_empty((min(meshes, 1) if where["device"] < 0 else meshes, count, 3, 3))
 
 
 def _common(vertices: Tensor, faces: Tensor, rest: Tensor, where: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""rig_frames: the definition, what rigid motion does to it, gradients, degenerate faces."""
+"""rig_frames: the definition, what rigid motion does to it, gradients, triangles that collapse or turn over."""
 
 from __future__ import annotations
 
@@ -39,20 +39,69 @@ def test_similarity_carries_every_point():
     torch.testing.assert_close(frames[..., :4].norm(dim=-1), torch.ones(54, 4, dtype=torch.float64))
 
 
-def test_definition_under_shear():
-    rest, deformed = random_mesh(1), random_mesh(2)
-    frames = rig_frames(deformed[None], FACES, rest)[0]
+def grid(side: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    """[side^2, 3] points of a flat unit grid and its triangles; number i * side + j lies at (j, i)."""
+    along = torch.arange(side, dtype=torch.float64)
+    y, x = torch.meshgrid(along, along, indexing="ij")
+    corner = (torch.arange(side - 1)[:, None] * side + torch.arange(side - 1)).reshape(-1)
+    lower = torch.stack([corner, corner + 1, corner + side], -1)
+    upper = torch.stack([corner + 1, corner + side + 1, corner + side], -1)
+    return torch.stack([x, y, torch.zeros_like(x)], -1).reshape(-1, 3), torch.cat([lower, upper])
 
-    def axes(vertices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        a, b, c = vertices[FACES].unbind(1)
-        normal = torch.linalg.cross(b - a, c - a)
-        x, z = (torch.nn.functional.normalize(v, dim=-1) for v in (b - a, normal))
-        return torch.stack([x, torch.linalg.cross(z, x), z], -1), normal.norm(dim=-1) / 2
 
-    (from_axes, from_area), (to_axes, to_area) = axes(rest), axes(deformed)
-    torch.testing.assert_close(quat_matrix(frames[:, :4]), to_axes @ from_axes.mT)
-    torch.testing.assert_close(frames[:, 4:7], deformed[FACES].mean(1))
-    torch.testing.assert_close(frames[:, 7], (to_area / from_area).sqrt())
+def degrees(frames: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """The angle between the frames' rotations."""
+    return torch.rad2deg(roma.rotmat_geodesic_distance(quat_matrix(frames[..., :4]), quat_matrix(others[..., :4])))
+
+
+def test_definition_on_a_flat_mesh():
+    """By matrices and singular values: there the tangents are the axes, and gradients follow from edges."""
+    rest, faces = grid(4)
+    deformed = rest + 0.3 * random_mesh(1, len(rest))
+    frames = rig_frames(deformed[None], faces, rest)[0]
+
+    def edges(points: torch.Tensor) -> torch.Tensor:
+        a, b, c = points[faces].unbind(1)
+        return torch.stack([b - a, c - a], -1)
+
+    gradients = edges(deformed) @ torch.linalg.inv(edges(rest)[:, :2])  # [F, 3, 2]; all rest areas are equal
+    incidence = torch.zeros(len(rest), len(faces), dtype=torch.float64)
+    incidence[faces, torch.arange(len(faces))[:, None]] = 1
+    around = incidence.T @ incidence
+    share = around @ around
+    sums = torch.einsum("fg,gij->fij", share, gradients)
+    u, stretches, v = torch.linalg.svd(sums, full_matrices=False)
+    columns = u @ v
+    rotation = torch.cat([columns, torch.linalg.cross(columns[..., 0], columns[..., 1])[..., None]], -1)
+    torch.testing.assert_close(quat_matrix(frames[:, :4]), rotation)
+    torch.testing.assert_close(frames[:, 4:7], deformed[faces].mean(1))
+
+    doubled = torch.linalg.cross(*edges(deformed).unbind(-1)).square().sum(-1)
+    total = share.sum(1)  # the sums at rest are this times the identity
+    weight = 2 * (total / 4096).square()
+    stretch = stretches.square().sum(-1) / (2 * total.square())
+    torch.testing.assert_close(frames[:, 7], ((doubled + weight * stretch.square()) / (1 + weight)) ** 0.25)
+
+
+def test_similarity_of_a_deformed_mesh_carries_its_frames():
+    """Exactly: R turns rotations, s grows scales, whatever the deformation; turning the rest as well changes axes."""
+    rest, moved, t = random_mesh(1), random_mesh(2), torch.tensor([0.3, -2, 5], dtype=torch.float64)
+    before = rig_frames(moved[None], FACES, rest)[0]
+    for R in rotations(8):
+        after = rig_frames((1.7 * moved @ R.T + t)[None], FACES, rest)[0]
+        torch.testing.assert_close(quat_matrix(after[:, :4]), R @ quat_matrix(before[:, :4]))
+        torch.testing.assert_close(after[:, 4:7], 1.7 * before[:, 4:7] @ R.T + t)
+        torch.testing.assert_close(after[:, 7], 1.7 * before[:, 7])
+        other = rig_frames(moved[None], FACES, rest @ R.T)[0]
+        torch.testing.assert_close(quat_matrix(other[:, :4]) @ R, quat_matrix(before[:, :4]))
+        torch.testing.assert_close(other[:, 7], before[:, 7])
+
+
+def test_order_of_corners_does_not_matter():
+    rest, moved = random_mesh(1), random_mesh(2)
+    frames, rolled = (rig_frames(moved[None], faces, rest) for faces in (FACES, FACES.roll(1, 1)))
+    torch.testing.assert_close(quat_matrix(rolled[..., :4]), quat_matrix(frames[..., :4]))
+    torch.testing.assert_close(rolled[..., 4:], frames[..., 4:])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -120,13 +169,66 @@ def test_empty_on_every_device(device):
     assert (grad == 0).all()
 
 
+COLLAPSES = {
+    "onto an edge": torch.tensor([1.5, 1.5, 0]),  # of a diagonal: one triangle becomes a line
+    "onto a neighbour": torch.tensor([2.0, 1, 0]),  # two triangles become lines, one of them with two corners in one
+    "beyond an edge": torch.tensor([1.2, 1.2, 0]),  # one turns over
+    "beyond several": torch.tensor([0.6, 1.4, 0.0]),
+    "nearly onto an edge": torch.tensor([1.5 + 1e-7, 1.5, 1e-8]),
+    "nearly onto a neighbour": torch.tensor([2.0, 1 + 1e-7, 0]),
+}
+
+
+@pytest.mark.parametrize("where", COLLAPSES)
+def test_gradients_at_collapsed_triangles(where: str):
+    """float64 gradcheck with the middle of a grid moved so that triangles around it are lines, or upside down."""
+    rest, faces = grid()
+    vertices = rest.clone()
+    vertices[12] = COLLAPSES[where]
+    vertices = vertices[None].requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: rig_frames(v, faces, rest), (vertices,), rtol=1e-5, atol=1e-7)
+
+
+def test_no_frame_flips_as_triangles_turn_over():
+    """The middle of a grid moves across its surroundings: triangles collapse and turn over, frames do neither.
+
+    Without a bound on the derivative the largest step would not halve with twice as many.
+    """
+    rest, faces = grid()
+    largest = {}
+    for steps in (50, 100, 200):
+        vertices = rest.repeat(steps + 1, 1, 1)
+        vertices[:, 12, :2] = 2 + torch.linspace(0, 1, steps + 1, dtype=torch.float64)[:, None] * torch.tensor(
+            [-2, -1.5]
+        )
+        a, b, c = vertices[:, faces].unbind(2)
+        assert (torch.linalg.cross(b - a, c - a)[-1, :, 2] < 0).any(), "some have turned over"
+        frames = rig_frames(vertices, faces, rest)
+        assert degrees(frames, frames[:1]).amax() < 45
+        assert frames[..., 7].amin() > 0.3 and frames[..., 7].isfinite().all()
+        largest[steps] = float(degrees(frames[1:], frames[:-1]).amax())
+    assert largest[100] == pytest.approx(largest[50] / 2, rel=0.1)
+    assert largest[200] == pytest.approx(largest[100] / 2, rel=0.1)
+
+
+def test_a_fold_that_is_real_is_followed():
+    """A strip folded back over itself: frames far behind the crease have turned by half a turn."""
+    rest, faces = grid(16)
+    folded = rest.clone()
+    behind = rest[:, 0] > 7.5
+    folded[behind, 0], folded[behind, 2] = 15 - rest[behind, 0], 0.5
+    angle = degrees(rig_frames(folded[None], faces, rest)[0], torch.tensor([1.0, 0, 0, 0], dtype=torch.float64))
+    middle = rest[faces].mean(1)[:, 0]
+    assert (angle[middle > 11] > 179.9).all() and (angle[middle < 4] < 0.1).all()
+
+
 def test_degenerate_faces_are_finite():
     rest = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0], [2, 0, 0], [0, 0, 0]], dtype=torch.float64)
     faces = torch.tensor([[0, 1, 2], [0, 1, 3], [0, 4, 2]])  # sound, on a line, two corners in one place
-    frames = rig_frames(torch.stack([rest, 2 * rest]), faces, rest)
-    assert frames.isfinite().all()
-    assert frames[1, :, 7].tolist() == [2.0, 1.0, 1.0]
-    assert torch.equal(frames[:, 1:, 0], torch.ones(2, 2, dtype=torch.float64))
+    R = rotations(1)[0]
+    frames = rig_frames(torch.stack([rest, 2 * rest @ R.T]), faces, rest)
+    assert frames[1, :, 7].tolist() == pytest.approx([2.0, 2.0, 2.0])
+    torch.testing.assert_close(quat_matrix(frames[1, :, :4]), R.expand(3, 3, 3))  # by their surroundings
     vertices = torch.zeros(1, 5, 3, dtype=torch.float64, requires_grad=True)  # collapsed onto a point
     collapsed = rig_frames(vertices, faces, rest)
     assert collapsed[0, 0].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
@@ -135,6 +237,46 @@ def test_degenerate_faces_are_finite():
     torch.testing.assert_close(
         vertices.grad.sum(), torch.tensor(9.0, dtype=torch.float64)
     )  # each centroid, by weights of 1
+
+
+def test_a_mesh_without_a_surface_stays_as_it_is():
+    """Rest triangles that are all lines or points have nothing to turn by."""
+    rest = torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]], dtype=torch.float64)
+    vertices = random_mesh(3, 3)[None].requires_grad_()
+    for faces in (torch.tensor([[0, 1, 2]]), torch.tensor([[1, 1, 1], [0, 0, 2]])):
+        frames = rig_frames(vertices, faces, rest)
+        assert frames[0, :, [0, 1, 2, 3, 7]].tolist() == [[1, 0, 0, 0, 1]] * len(faces)
+        (grad,) = torch.autograd.grad(frames.sum(), vertices)
+        torch.testing.assert_close(grad.sum(), torch.tensor(3.0 * len(faces), dtype=torch.float64))
+
+
+def test_a_triangle_alone_turns_until_it_is_a_line():
+    """Nothing is around it: on the line the rotation is the identity and has no gradient, the scale has one."""
+    rest = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0.3, 1, 0]], dtype=torch.float64)
+    faces = torch.tensor([[0, 1, 2]])
+    for height in (1e-3, 1e-5, 0.0):
+        moved = rest.clone()
+        moved[2, 1] = height
+        moved = moved[None].requires_grad_()
+        frames = rig_frames(moved, faces, rest)
+        assert frames.isfinite().all()
+        (grad,) = torch.autograd.grad(frames[..., 7].sum(), moved)
+        assert grad.abs().amax() < 10
+        if height == 0:
+            assert frames[0, 0, :4].tolist() == [1, 0, 0, 0]
+            (grad,) = torch.autograd.grad(rig_frames(moved, faces, rest)[..., :4].sum(), moved)
+            assert (grad == 0).all()
+
+
+def test_units_do_not_matter():
+    """A head in micrometres or kilometres has the same rotations, in float32."""
+    rest, faces = grid()
+    moved = rest + 0.2 * random_mesh(5, len(rest))
+    frames = rig_frames(moved[None], faces, rest)[0].float()
+    for unit in (1e-6, 1e6):
+        scaled = rig_frames((unit * moved)[None].float(), faces, (unit * rest).float())[0]
+        torch.testing.assert_close(scaled[:, :4], frames[:, :4], rtol=0, atol=1e-5)
+        torch.testing.assert_close(scaled[:, 7], frames[:, 7], rtol=1e-5, atol=0)
 
 
 def test_empty_and_threads():
