@@ -8,7 +8,8 @@ namespace emogs {
 static const Case rig("rig_frames/4x8192/float32", [](Counter& count) {
   const int64_t side = 64, vertices = side * side, faces = 2 * vertices, batch = 4;
   Buffer<float> rest(3 * vertices), moved(3 * batch * vertices), frames(8 * batch * faces);
-  Buffer<float> grad_frames(frames.size(), 0.5f), corner_grads(9 * batch * faces), grad_vertices(moved.size());
+  Buffer<float> grad_frames(frames.size(), 0.5f), corner_grads(9 * faces), grad_vertices(moved.size());
+  Buffer<float> face_gradients(9 * faces), gradients(9 * (batch + 1) * vertices), vertex_grads(9 * vertices);
   Buffer<int32_t> corners(3 * faces);
   Buffer<int64_t> lists(vertices + 1 + 3 * faces);
   Random random(1);
@@ -27,6 +28,7 @@ static const Case rig("rig_frames/4x8192/float32", [](Counter& count) {
   params.batch = batch, params.count = vertices, params.faces = faces;
   params.vertices = moved, params.corners = corners, params.rest = rest, params.frames = frames;
   params.grad_frames = grad_frames, params.corner_grads = corner_grads, params.vertex_lists = lists;
+  params.face_gradients = face_gradients, params.gradients = gradients, params.vertex_grads = vertex_grads;
   params.grad_vertices = grad_vertices;
   const RigFramesForward<float>& forward = params;
   count("forward", batch * faces, "faces", [&] { return counted::rig_frames_forward(forward), 0; });
