@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from datetime import datetime, timezone
+from pathlib import Path
 
 import speed_machine
 
@@ -16,17 +18,23 @@ def machine(quick: bool) -> dict[str, object]:
     return {"emogs": speed_machine.fingerprint(), "load": round(os.getloadavg()[0], 2), "quick": quick}
 
 
-def commit() -> dict[str, object]:
-    """Of the emogs that is imported, wherever the call came from."""
-    folder = os.path.dirname(emogs.__file__)
+def commit(package: str | Path = emogs.__file__) -> dict[str, object]:
+    """Of the emogs that is imported, wherever the call came from; of an unpacked revision by its folder's name, as
+    `compare` builds it."""
+    folder = Path(package).resolve().parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True).stdout.strip()
+        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True).stdout.strip()
 
+    is_tracked = bool(git("ls-files", "__init__.py"))
+    name = "HEAD" if is_tracked else folder.parent.name
+    known = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+    if not is_tracked and not (re.fullmatch("[0-9a-f]{7,40}", name) and known.startswith(name)):
+        known = ""  # some branch of that name, or a wheel
     return {
-        "id": git("rev-parse", "HEAD") or "unknown",
-        "time": git("log", "-1", "--format=%cI"),
-        "dirty": bool(git("status", "--porcelain", "-uno")),
+        "id": known or "unknown",
+        "time": git("log", "-1", "--format=%cI", known) if known else "",
+        "dirty": is_tracked and bool(git("status", "--porcelain", "-uno")),
     }
 
 

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import speed
 import speed_cases
 import speed_machine
+import speed_stamp
 from speed_files import read_all
 
 CPU = torch.device("cpu")
@@ -119,6 +120,33 @@ def test_emotions_are_trained_too():
     assert given.keys() == set(speed_cases.FIELDS) | fields | {"emotion", "frames"}
     work = speed_cases.whole(scene, "backward", CPU)
     assert [gradient.shape for gradient in work.call()] == [tensor.shape for tensor in given.values()]
+
+
+def test_a_run_knows_the_revision_of_what_it_imports(tmp_path):
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+        command = ["git", "-C", str(tmp_path), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def package(folder: Path) -> Path:
+        folder.mkdir(parents=True)
+        file = folder / "__init__.py"
+        file.write_text("")
+        return file
+
+    own = package(tmp_path / "emogs")
+    git("init", "-q", "-b", "main")
+    git("add", "emogs/__init__.py")
+    git("commit", "-q", "-m", "one")
+    known = git("rev-parse", "HEAD")
+    found = speed_stamp.commit(own)
+    assert found["id"] == known and found["time"] and found["dirty"] is False
+    own.write_text("changed = True")
+    assert speed_stamp.commit(own)["dirty"] is True
+    unpacked = package(tmp_path / "build" / known[:16] / "emogs")
+    assert speed_stamp.commit(unpacked) == found
+    for name in ("main", "0123456789abcdef", "site-packages"):
+        assert speed_stamp.commit(package(tmp_path / "build" / name / "emogs"))["id"] == "unknown"
 
 
 def test_without_a_compiler_the_limit_is_a_copy(monkeypatch):
