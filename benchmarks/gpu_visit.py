@@ -73,6 +73,8 @@ def stages(out: Path, wheels: Path | None, python: str = sys.executable) -> list
         Stage("gsplat", 420, [python, "-c", "from gsplat.cuda._backend import _C; assert _C"], peer, absent("nvcc")),
         Stage("measure", 300, [*cases, "--out", str(out / "gpu.json")], peer, absent("nvidia-smi")),
     ]
+    peers = [python, str(ROOT / "benchmarks" / "speed.py"), "peers", "--device", "cuda"]
+    plan.append(Stage("peers", 180, [*peers, "--out", str(out / "peers.json")], peer, absent("nvidia-smi")))
     for tool in ("memcheck", "racecheck", "synccheck", "initcheck"):
         command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", "--target-processes", "all"]
         command += [python, "-m", "pytest", *ON_CUDA, *SMALL]

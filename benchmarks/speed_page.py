@@ -139,6 +139,19 @@ def ratios_of(found: Found) -> list[dict[str, Any]]:
     ]
 
 
+def forest(test: dict[str, Any]) -> dict[str, Any]:
+    """The gate's verdicts on itself, identical code first; where intervals are, in percent of an axis of ratios."""
+    rows = sorted(test["verdicts"], key=lambda row: (row["sides"], row["ratio"]))
+    ends = [1.0, 1 + test["tolerance"], *(row[key] for row in rows for key in ("low", "high"))]
+    low, high = min(ends) - 0.01, max(ends) + 0.01
+
+    def at(ratio: float) -> float:
+        return 100 * (ratio - low) / (high - low)
+
+    lines = [row | {"at": {key: at(row[key]) for key in ("low", "ratio", "high")}} for row in rows]
+    return {"rows": lines, "one": at(1.0), "allowed": at(1 + test["tolerance"])}
+
+
 def charts(runs: Sequence[Run]) -> dict[str, list[speed_history.Chart]]:
     """By operation, a chart for every benchmark, where two runs can be compared; toy sizes are no history."""
     real = [run for run in runs if not run.origin.quick]
@@ -199,7 +212,7 @@ def page(found: Found) -> str:
         runs=real,
         peers=contests_of(found),
         ratios=ratios_of(found),
-        selftests=[(path.name, content) for path, content in found.selftests],
+        selftests=[content | {"picture": forest(content)} for _, content in found.selftests],
         counts=counts,
         latest=max(origins, key=lambda origin: origin.date) if origins else None,
         quick=any(origin.quick for origin in origins),

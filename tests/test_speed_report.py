@@ -68,9 +68,9 @@ def counts() -> dict:
 
 
 def selftest() -> dict:
-    verdicts = [{"name": "identical code 1", "expected": "not slower", "verdict": "not slower"}]
-    verdicts.append({"name": "10% slower 1", "expected": "slower", "verdict": "cannot tell"})
-    return {"verdicts": verdicts}
+    verdicts = [{"sides": "identical", "said": "not slower", "low": 0.99, "ratio": 1.0, "high": 1.01}]
+    verdicts.append({"sides": "slower", "said": "cannot tell", "low": 1.04, "ratio": 1.1, "high": 1.11})
+    return {"benchmark": NAMES[2], "settings": {"tolerance": 0.05}, "more_pairs": 0.101, "verdicts": verdicts}
 
 
 def stored(folder: Path, *contents: dict) -> list[Path]:
@@ -110,7 +110,14 @@ def test_everything_is_on_the_page_and_nothing_is_loaded(tmp_path):
     for words in (
         *("10x4 float32 forward", "10x4 float32 backward", "head9-3channels float32 forward", "A processor"),
         *("0.75", "GCC 12", "fused / torch", "with / without", "1 of 2", "gsplat 1.5.3: no kernels", "torch rounds"),
-        *("emogs 1.0e-07, torch 2.0e-07", "rig_frames/small/forward", "100 per face", "identical code 1", "2 runs"),
+        *(
+            "emogs 1.0e-07, torch 2.0e-07",
+            "rig_frames/small/forward",
+            "100 per face",
+            "slower: cannot tell",
+            "10.1% more",
+            "2 runs",
+        ),
     ):
         assert words in text.words, words
     assert page.count("<figure>") == len(NAMES)
