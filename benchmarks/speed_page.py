@@ -141,7 +141,7 @@ def ratios_of(found: Found) -> list[dict[str, Any]]:
 
 def forest(test: dict[str, Any]) -> dict[str, Any]:
     """The gate's verdicts on itself, identical code first; where intervals are, in percent of an axis of ratios."""
-    rows = sorted(test["verdicts"], key=lambda row: (row["sides"], row["ratio"]))
+    rows = sorted(test["verdicts"], key=lambda row: (row["name"], row["ratio"]))
     ends = [1.0, 1 + test["tolerance"], *(row[key] for row in rows for key in ("low", "high"))]
     low, high = min(ends) - 0.01, max(ends) + 0.01
 

@@ -68,8 +68,9 @@ def counts() -> dict:
 
 
 def selftest() -> dict:
-    verdicts = [{"sides": "identical", "said": "not slower", "low": 0.99, "ratio": 1.0, "high": 1.01}]
-    verdicts.append({"sides": "slower", "said": "cannot tell", "low": 1.04, "ratio": 1.1, "high": 1.11})
+    figures = {"low": 0.99, "ratio": 1.0, "high": 1.01}
+    verdicts = [{"name": "identical", "expected": "not slower", "verdict": "not slower", **figures}]
+    verdicts.append({"name": "slower", "expected": "slower", "verdict": "cannot tell", **figures})
     return {"benchmark": NAMES[2], "settings": {"tolerance": 0.05}, "more_pairs": 0.101, "verdicts": verdicts}
 
 
