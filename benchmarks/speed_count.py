@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -97,7 +98,7 @@ def count(build: Path, operation: str = "") -> dict[str, Count]:
         build: A CMake build folder; what is not built there is built.
         operation: Only cases whose name begins with this.
     Raises:
-        CannotTell: there is no valgrind here, or no such program in this revision.
+        CannotTell: there is no valgrind here, no such program in this revision, or no AVX2.
         Broken: it does not build or run.
     """
     counter()
@@ -120,6 +121,8 @@ def count_program(program: Path, operation: str = "") -> dict[str, Count]:
     kept = {name: os.environ[name] for name in ("PATH", "VALGRIND_LIB") if name in os.environ}
     with tempfile.TemporaryDirectory() as folder:
         result = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True)
+        if result.returncode == -signal.SIGILL:
+            raise CannotTell(f"{program.name}: this processor, or valgrind, lacks an instruction of the kernels")
         if result.returncode:
             raise Broken(f"{program.name} under valgrind failed:\n{(result.stdout + result.stderr)[-4000:]}")
         lines = [line.split() for line in result.stdout.splitlines()]

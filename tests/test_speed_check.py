@@ -115,6 +115,14 @@ def test_a_program_that_does_not_run_is_broken(tmp_path):
         count_program(silent)
 
 
+def test_a_processor_without_the_instructions_cannot_tell(tmp_path):
+    old = tmp_path / "old"
+    old.write_text("#!/bin/sh\nkill -ILL $$\n")
+    old.chmod(0o755)
+    with pytest.raises(CannotTell, match="old: this processor, or valgrind, lacks an instruction"):
+        count_program(old)
+
+
 def test_a_tool_that_is_missing_is_named():
     with pytest.raises(Broken, match="no-such-tool is not on PATH"):
         run_tool(["no-such-tool", "--version"])
@@ -200,6 +208,21 @@ def test_what_changed_is_counted(verdict, now, counts, code, line):
     assert found == code and (line is None or line in lines)
     assert f"complaints: {int(code == 1)};" in "\n".join(lines)
     assert ("accept` makes it the reference" in lines[-1]) == (code == 1)
+
+
+def test_what_is_there_is_left_as_a_reference(tmp_path, monkeypatch):
+    """So that it can be committed where the reference's compiler is not at hand."""
+    monkeypatch.setattr(Reference, "of", lambda build: replace(CHANGED, counts={}, counter={}))
+    monkeypatch.setattr(speed_check, "count", lambda build: forward(1500))
+    monkeypatch.setattr(speed_check, "counter", lambda: BASE.counter)
+    was, found = tmp_path / "reference.json", tmp_path / "found.json"
+    BASE.save(was)
+    assert speed_check.check(was, tmp_path, found) == 1
+    assert Reference.load(found) == replace(CHANGED, counts=forward(1500))
+    assert speed_check.check(found, tmp_path) == 0
+    monkeypatch.setattr(Reference, "of", lambda build: replace(BASE, counts={}, counter={}))
+    assert speed_check.check(was, tmp_path, found) == 0
+    assert Reference.load(found) == BASE
 
 
 def test_without_valgrind_a_change_cannot_be_told(verdict):
@@ -306,6 +329,10 @@ def test_where_nothing_can_be_counted_it_is_said(tmp_path, monkeypatch):
         make_driver(tmp_path)
     with pytest.raises(CannotTell, match="has no object files of x86-64-v3 kernels"):  # as beside an installed wheel
         list(speed_count.verdicts(tmp_path, tmp_path, BOTH))
+    (tmp_path / "CMakeCache.txt").touch()
+    monkeypatch.setattr(speed_count, "run", lambda command: "_C: phony\nall: phony\n")
+    with pytest.raises(CannotTell, match="has no program that calls its kernels"):  # older than the program
+        make_driver(tmp_path)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(CannotTell, match="valgrind, which counts instructions, is not on PATH"):
         count(tmp_path)
