@@ -118,12 +118,16 @@ def accept(reference: Path = PATH, build: Path = BUILD) -> int:
     return 0
 
 
-def table(build: Path = BUILD) -> int:
+def table(build: Path = BUILD, guide: bool = False) -> int:
     """Print how many instructions each operation executes.
 
     Args:
         build: The CMake build folder; the default is that of `make build`.
+        guide: Instead print the table of docs/gating.md, from the committed reference.
     """
+    if guide:
+        print(guide_table(Reference.load(PATH)))
+        return 0
     sheet = Table("operation", "instructions", "work", "each", box=None)
     for column in sheet.columns[1:]:
         column.justify = "right"
@@ -132,6 +136,17 @@ def table(build: Path = BUILD) -> int:
         sheet.add_row(name, f"{now.instructions:,}", f"{now.work:,} {now.unit}", each)
     console.print(sheet)
     return 0
+
+
+def guide_table(reference: Reference) -> str:
+    """Rows of docs/gating.md: instructions for each pair, element, Gaussian or face."""
+    rows: dict[str, dict[str, str]] = {}
+    for name, each in sorted(reference.counts.items()):
+        case, _, direction = name.rpartition("/")
+        row = rows.setdefault(case, {"unit": each.unit.removesuffix("s")})
+        row[direction] = f"{each.instructions / each.work:.1f}"
+    lines = [f"| `{c}` | {r['unit']} | {r['forward']} | {r.get('backward', '')} |" for c, r in rows.items()]
+    return "\n".join(["| case | for each | forward | backward |", "|---|---|---|---|", *lines])
 
 
 if __name__ == "__main__":

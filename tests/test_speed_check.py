@@ -379,3 +379,8 @@ def test_the_whole_command(build, tmp_path):
     )
     run = gate("check", "--reference", path, "--build", tmp_path)
     assert run.returncode == 1 and "has no object files of the CPU kernels: `make build` makes them" in run.stdout
+
+
+def test_the_guide_gives_the_references_counts():
+    """`speed_check.py table --guide` prints what belongs there."""
+    assert speed_check.guide_table(Reference.load(speed_check.PATH)) in (ROOT / "docs" / "gating.md").read_text()
