@@ -18,11 +18,13 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from emogs.data.faces import FaceRenderer, save_pictures
 from emogs.emotion import expression_from_emotion
 from emogs.emotion.tables import EMOTIONS
+from emogs.io.files import FormatError
 from emogs.photo.landmarks import GROUPS, WEIGHTS, LandmarkNet, box_around, find_landmarks
 
 from .landmark_crops import extent, middle
@@ -79,9 +81,9 @@ Judged = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def main(config: LandmarkEvaluation) -> None:
     """Renders what is missing, finds landmarks, prints a page for each template."""
-    net = LandmarkNet()
-    net.load_state_dict(load_file(config.weights))
-    net.eval().requires_grad_(False)
+    if config.people < 1 or not config.yaw or not config.template:
+        raise ValueError("template, people, yaw: expected at least one of each")
+    net = _read_net(config.weights)
     console, pages = Console(), {}
     for source in config.template:
         files = render_people(config, source)
@@ -95,6 +97,15 @@ def main(config: LandmarkEvaluation) -> None:
     if config.out:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         config.out.write_text(json.dumps({"people": config.people, "seed": config.seed, **pages}, indent=1) + "\n")
+
+
+def _read_net(path: Path) -> LandmarkNet:
+    net = LandmarkNet()
+    try:
+        net.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise FormatError(path, "weights", f"expected those of a landmark network; {error}") from None
+    return net.eval().requires_grad_(False)
 
 
 def render_people(config: LandmarkEvaluation, source: str) -> list[Path]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import save_file
 
 from emogs.emotion.tables import EMOTIONS
+from emogs.io.files import FormatError
 from emogs.photo.landmarks import landmark_net
 from emogs.train import landmark_errors
 from emogs.train.landmark_errors import Errors, LandmarkEvaluation, judge, page, render_people, show, systematic
@@ -43,6 +46,17 @@ def test_the_shipped_network_knows_the_built_in_head(config, capsys):
     assert set(groups["jaw"]) == {"mean", "90%", "+0°", "+30°", "neutral", *EMOTIONS}
     assert "builtin, 32 pictures" in capsys.readouterr().out
     assert cv2.imread(str(config.worst)).shape == (4 * 288, 4 * 288, 3)
+
+
+def test_wrong_settings_are_named(config, tmp_path):
+    with pytest.raises(ValueError, match="people"):
+        landmark_errors.main(replace(config, people=0))
+    (tmp_path / "text").write_text("no weights")
+    with pytest.raises(FormatError, match="expected those of a landmark network"):
+        landmark_errors.main(replace(config, weights=tmp_path / "text"))
+    save_file({"other": torch.zeros(3)}, tmp_path / "other")
+    with pytest.raises(FormatError, match="expected those of a landmark network"):
+        landmark_errors.main(replace(config, weights=tmp_path / "other"))
 
 
 def test_pictures_are_kept(config):
