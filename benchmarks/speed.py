@@ -44,7 +44,7 @@ def run(
     Args:
         only: Only benchmarks whose name contains one of these.
         out: Where pytest-benchmark stores all samples, with the machine's fingerprint.
-        threads: Of the CPU operations.
+        threads: Of the CPU operations; with one, processor time counts, in which other processes hardly show.
         rounds: How often each is timed; fewer, but three, where that takes over ten seconds.
         keep: Also add the run to the history, benchmarks/results/history, which `report` draws.
         quick: Toy sizes: shows that everything runs, the times mean nothing.

@@ -52,6 +52,7 @@ def test_run_stores_every_case_with_its_machine(tmp_path):
         assert ("pairs" in extra) == ("_tiles/" in entry["name"])
         loop = extra["limit"] == "pair loop"
         assert loop == ("blend_tiles" in entry["name"] and "3channels" in entry["name"])
+        assert extra["clock"] == "processor"  # of one thread
         assert extra["of_limit"] > 0 if loop else extra["of_limit"] == extra["of_copy"]
         assert len(entry["stats"]["data"]) == 2
 
@@ -157,7 +158,7 @@ def test_without_a_compiler_the_limit_is_a_copy(monkeypatch):
     spec = importlib.util.spec_from_file_location("speed_timing", BENCHMARKS / "speed" / "test_speed.py")
     timing = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(timing)
-    found = timing.beside_limit(work, 0.5, 0.25)
+    found = timing.beside_limit(work, lambda: 0.0, 0.5, 0.25)
     assert found == {"limit": "copy", "of_limit": 0.25, "no_pair_loop": "pair_loop: no C++ compiler"}
 
 

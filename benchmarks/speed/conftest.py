@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,7 +31,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     cases = speed_cases.all_cases(speed_cases.QUICK if metafunc.config.getoption("--speed-quick") else speed_cases.FULL)
     names = speed_cases.matching(cases, metafunc.config.getoption("--speed-only"))
-    metafunc.parametrize("make", [cases[name] for name in names], ids=names)
+    timed = [pytest.param(cases[n], marks=pytest.mark.benchmark(timer=clock(metafunc.config, cases[n]))) for n in names]
+    metafunc.parametrize("make", timed, ids=names)
+
+
+def clock(config: pytest.Config, make: partial) -> Callable[[], float]:
+    """Of one thread the processor's time, in which other processes hardly show; else the wall's."""
+    is_alone = config.getoption("--speed-threads") == 1 and make.keywords["device"].type == "cpu"
+    return time.process_time if is_alone else time.perf_counter
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, object]) -> None:
