@@ -232,9 +232,11 @@ def contest_of(entry: Fields) -> dict[str, Any]:
         raise entry.error("unequal", "a list of names", unequal)
     if not isinstance(entry.content.get("not_same"), str):
         raise entry.error("not_same", "text", entry.content.get("not_same"))
+    others = None if entry.content.get("peer_tolerance") is None else entry.number("peer_tolerance")
     return {
         "name": entry.text("name"),
         "tolerance": entry.number("tolerance"),
+        "peer_tolerance": others,
         "not_same": entry.content["not_same"],
         "missing": entry.object("missing").texts(),
         "unequal": unequal,

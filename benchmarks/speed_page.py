@@ -70,21 +70,21 @@ def latest(runs: Iterable[Run]) -> list[Run]:
 
 
 def bars(contest: dict[str, Any]) -> list[dict[str, Any]]:
-    """By direction, every way in units of emogs; lengths are logarithmic, a full bar is the slowest."""
+    """By direction, every way in units of emogs; lengths in percent of the slowest."""
     found = []
     for direction, samples in contest["seconds"].items():
         if EMOGS not in samples:
             continue
         group = Group(direction, samples)
         ratios = {way: group.ratio(way, way, EMOGS) for way in samples}
-        most = math.log(1.1 * max(2.0, *(max(ratio.median, 1 / ratio.median) for ratio in ratios.values())))
+        most = max(ratio.median for ratio in ratios.values())
         ways = [
             {
                 "way": way,
                 "milliseconds": speed_history.short(1e3 * statistics.median(samples[way])),
                 "times": "" if way == EMOGS else f"{speed_history.short(ratio.median)}x",
                 "interval": "" if way == EMOGS else f"{ratio.low:.2f} to {ratio.high:.2f}",
-                "length": 100 * (0.08 + 0.92 * max(0.0, math.log(ratio.median) / most)),
+                "length": max(0.6, 100 * ratio.median / most),
                 "is_faster": way != EMOGS and ratio.median < 1,
             }
             for way, ratio in ratios.items()
