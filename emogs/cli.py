@@ -1,7 +1,7 @@
 """The command line: `emogs avatar | view | head | emotion | train | bench | info`, also as `python -m emogs`.
 
-Each command imports what it needs when it runs. What a user can get wrong - a file, a
-name, a number, a missing extra - ends in one line and exit code 2, never in a traceback.
+Each command imports what it needs when it runs; until then not even torch. What a user can get wrong - a file, a name,
+a number - ends in one line and exit code 2, what a machine can, such as a missing extra, in one line and exit code 1.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
+from .cli_arguments import read_settings, run_command
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -24,6 +26,9 @@ ASTRONAUT = "astronaut"
 """The photo that needs no file: Eileen Collins, NASA, public domain, from scikit-image."""
 
 BAD_INPUT = 2
+"""The exit code where arguments or a file are wrong."""
+FAILURE = 1
+"""The exit code where the machine is: no space left, a package missing."""
 
 
 def avatar(
@@ -50,12 +55,14 @@ def avatar(
         landmarks: A text file with the 68 landmarks, a line `x y` each in pixels, instead of the network's.
         size: Side of a large picture in pixels.
     """
-    from .emotion import format_emotion, parse_emotion
-
-    code = parse_emotion(emotion)
     if not 64 <= size <= 4096:
         raise ValueError(f"--size: expected 64 to 4096, got {size}")
     _check_folder(out)
+    if photo != ASTRONAUT and not Path(photo).exists():
+        raise ValueError(f"{photo}: no such file; PHOTO is a picture or the word {ASTRONAUT!r}")
+    from .emotion import format_emotion, parse_emotion
+
+    code = parse_emotion(emotion)
     corners = None if box is None else _box(box)
     image, points = _photo(photo), None if landmarks is None else _landmarks(landmarks)
     with _Stages(_console()) as stages:
@@ -89,6 +96,10 @@ def view(
         port: Where to listen.
         host: Who may connect; the default is this machine only.
     """
+    if not 0 <= port < 1 << 16:
+        raise ValueError(f"--port: expected 0 to 65535, got {port}")
+    if not avatar.exists():
+        raise ValueError(f"{avatar}: no such file; AVATAR is what `emogs avatar` wrote")
     from .model import Avatar
     from .viewer.page import AvatarPage
 
@@ -141,7 +152,7 @@ def info() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command that the arguments name; ends the process on bad input."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     try:
         match arguments:
             case ["train", recipe, *settings] if recipe in RECIPES:
@@ -168,17 +179,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     "bench": bench,
                     "info": info,
                 }
-                tyro.extras.subcommand_cli_from_dict(commands, prog="emogs", description=_DESCRIPTION, args=arguments)
+                run_command(commands, "emogs", _DESCRIPTION, arguments)
     except KeyboardInterrupt:
         sys.exit(130)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("emogs"):
             raise
-        _fail(f"{error.name} is not installed; this command needs: pip install 'emogs[avatar]'")
-    except (ValueError, OSError) as error:
+        _fail(f"{error.name} is not installed; this command needs: pip install 'emogs[avatar]'", FAILURE)
+    except ValueError as error:
         if os.environ.get("EMOGS_TRACEBACK"):
             raise
-        _fail(f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error))
+        _fail(str(error))
+    except OSError as error:
+        if os.environ.get("EMOGS_TRACEBACK"):
+            raise
+        theirs = isinstance(error, (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError))
+        code = BAD_INPUT if theirs or isinstance(error, PermissionError) else FAILURE
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), code)
 
 
 _DESCRIPTION = """One photo in, an animatable 3D Gaussian head out, whose emotion is a control signal of its own.
@@ -189,14 +206,14 @@ def _train_landmarks(arguments: list[str]) -> None:
     from .train.landmarks import LandmarkTraining
     from .train.landmarks import main as run
 
-    run(tyro.cli(LandmarkTraining, prog="emogs train landmarks", args=arguments))
+    run(read_settings(LandmarkTraining, "emogs train landmarks", arguments))
 
 
 def _judge_landmarks(arguments: list[str]) -> None:
     from .train.landmark_errors import LandmarkEvaluation
     from .train.landmark_errors import main as run
 
-    run(tyro.cli(LandmarkEvaluation, prog="emogs train landmarks-eval", args=arguments))
+    run(read_settings(LandmarkEvaluation, "emogs train landmarks-eval", arguments))
 
 
 RECIPES = {"landmarks": _train_landmarks, "landmarks-eval": _judge_landmarks}
@@ -324,12 +341,12 @@ def _console(stderr: bool = True) -> Console:
     return Console(stderr=stderr, highlight=False)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = BAD_INPUT) -> None:
     """One red line on the error stream."""
     from rich.text import Text
 
     _console().print(Text(f"emogs: {message}", style="red"), soft_wrap=True)
-    sys.exit(BAD_INPUT)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

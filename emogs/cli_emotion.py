@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import Positional
+
+from .cli_arguments import check_output, run_command
+
+MOST_FRAMES_A_SECOND = 1000
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,15 +69,20 @@ def convert(
         fps: Frames a second: of a file that counts frames, and of what is written.
         pulse: Makes a text an episode: seconds of onset, apex and offset.
     """
+    for name, path in (("--out", out), ("--articulation", articulation)):
+        if path is not None:
+            check_output(name, path, ".csv", ".json")
+    _check_rate(fps)
     from .emotion import label_sets, save_track
     from .emotion.converters import convert as translate
 
-    for name, path in (("--out", out), ("--articulation", articulation)):
-        if path is not None and path.suffix.lower() not in (".csv", ".json"):
-            raise ValueError(f"{name} {path}: expected a name that ends in .csv or .json")
+    _check_known("--to", to)
     track = _track(what, source, fps, pulse)
     if fps is not None and len(track.times) > 1:
-        track = track.resampled(fps)
+        try:
+            track = track.resampled(fps)
+        except ValueError as error:
+            raise ValueError(f"--fps: {error}") from None
     elif fps is not None:
         raise ValueError("--fps: a text without --pulse is one instant")
     if to in label_sets() and out is not None:
@@ -82,7 +91,9 @@ def convert(
     for step in answer.steps:
         _note(f"{step.source} -> {step.target} loses {step.loses}")
     if track.ignored or track.skipped:
-        _note(f"left out {track.skipped} rows that the tracker marked as failed and {len(track.ignored)} columns")
+        others = ", ".join(track.ignored[:5]) + (", ..." if len(track.ignored) > 5 else "")
+        columns = f"columns of no language: {others}" if others else "no columns"
+        _note(f"left out {track.skipped} rows that the tracker marked as failed, and {columns}")
     if to in label_sets():
         _note(f"emotion -> {to} loses intensity, and every emotion but the strongest or the nearest compound")
         _show_labels(answer.track, to)
@@ -120,6 +131,7 @@ def show(
         size: Side of one picture in pixels.
     """
     _check_picture(out, size)
+    _check_rate(fps)
     if not 1 <= people <= 8:
         raise ValueError(f"--people: expected 1 to 8, got {people}")
     track = _track(what, source, fps, pulse)
@@ -149,18 +161,19 @@ def show_map(out: Path = Path("map.png"), size: int = 150) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Runs the subcommand that the arguments name."""
-    tyro.extras.subcommand_cli_from_dict(
-        {"list": show_list, "convert": convert, "show": show, "map": show_map},
-        prog="emogs emotion",
-        description="Emotions in every language that people annotate, track or direct them in.",
-        args=list(arguments),
-    )
+    commands: dict[str, Callable[..., None]] = {"list": show_list, "convert": convert, "show": show, "map": show_map}
+    description = "Emotions in every language that people annotate, track or direct them in."
+    run_command(commands, "emogs emotion", description, arguments)
 
 
 def _track(what: str, source: str | None, fps: float | None, pulse: tuple[float, float, float] | None) -> Track:
     """A file, or a text as one instant or an episode."""
     from .emotion import load_track
 
+    if source is not None:
+        _check_known("--source", source)
+    if "/" in what and not what.lower().endswith((".csv", ".json")):
+        raise ValueError(f"{what}: expected a file .csv or .json, or a text such as happy=0.7")
     if not what.lower().endswith((".csv", ".json")):
         return _spoken(what, source, pulse)
     if pulse is not None:
@@ -169,12 +182,14 @@ def _track(what: str, source: str | None, fps: float | None, pulse: tuple[float,
 
 
 def _check_picture(out: Path, size: int) -> None:
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"--out {out}: expected a name that ends in .png")
+    check_output("--out", out, ".png")
     if not 32 <= size <= 1024:
         raise ValueError(f"--size: expected 32 to 1024, got {size}")
-    if not out.absolute().parent.is_dir():
-        raise ValueError(f"--out {out}: no such folder")
+
+
+def _check_rate(fps: float | None) -> None:
+    if fps is not None and not 0 < fps <= MOST_FRAMES_A_SECOND:
+        raise ValueError(f"--fps: expected a number above 0 and up to {MOST_FRAMES_A_SECOND}, got {fps:g}")
 
 
 def _spoken(text: str, source: str | None, episode: tuple[float, float, float] | None) -> Track:
@@ -186,7 +201,10 @@ def _spoken(text: str, source: str | None, episode: tuple[float, float, float] |
     name, value = _parse(text, source)
     if episode is None:
         return Track(name, torch.zeros(1, dtype=torch.float64), value[None])
-    course = pulse(value.flatten(), *episode)
+    try:
+        course = pulse(value.flatten(), *episode)
+    except ValueError as error:
+        raise ValueError(f"--pulse: {error}") from None
     return Track(name, course.times, course.values.reshape(-1, *value.shape), course.ease)
 
 
@@ -204,8 +222,41 @@ def _parse(text: str, source: str | None) -> tuple[str, Tensor]:
     if "dominance" in text:
         named = ["affect"]
     numbered = any(letter.isdigit() for letter in name)
+    if not (named or numbered or ":" in text) and (close := _misspelt(name)):
+        raise ValueError(f"{name.strip()!r} is unknown; did you mean {close!r}?")
     guess = "regions" if ":" in text else named[0] if named else "action units" if numbered else "emotion"
     return guess, known[guess].parse(text)
+
+
+def _check_known(argument: str, name: str) -> None:
+    """Whether an argument names a language or a data set."""
+    import difflib
+
+    from .emotion import find_language, label_sets, languages
+
+    known = [*languages(), *label_sets()]
+    try:
+        known.index(name) if name in label_sets() else find_language(name)
+    except ValueError:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        sets = ", ".join(label_sets())
+        raise ValueError(
+            f"{argument}: language {name!r} is unknown{hint}; known: {', '.join(languages())}; data sets: {sets}"
+        ) from None
+
+
+def _misspelt(name: str) -> str | None:
+    """The name of another language than emotions that comes nearest, unless it is an emotion's."""
+    import difflib
+
+    from .emotion import EMOTIONS, default_tables, languages
+
+    tables = default_tables()
+    emotions = (*EMOTIONS, *tables.aliases, *tables.compounds, "neutral")
+    columns = {column.lower(): column for known in languages(tables).values() for column in known.columns}
+    close = difflib.get_close_matches(name.strip().lower(), [*emotions, *columns], n=1, cutoff=0.75)
+    return columns[close[0]] if close and close[0] not in emotions else None
 
 
 def _note(text: str) -> None:

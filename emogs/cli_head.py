@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
+from .cli_arguments import check_output, run_command
+
 if TYPE_CHECKING:
     from .head import HeadTemplate
 
@@ -36,10 +38,10 @@ def show(
         landmarks: FLAME's landmark embedding, or a text file of 68 vertex numbers.
         size: Side of one picture in pixels.
     """
+    _check_picture(out, size)
     from .emotion import parse_emotion
 
     code = parse_emotion(emotion)
-    _check_picture(out, size)
     head = _speaking(template, mapping, landmarks)
     from .io.sheet import write_png
     from .viewer.heads import views_sheet
@@ -92,9 +94,7 @@ def convert(
         mapping: An npz that says what ARKit's channels are in the template's expression space.
         landmarks: FLAME's landmark embedding, or a text file of 68 vertex numbers.
     """
-    if out.suffix != ".npz":
-        raise ValueError(f"{out}: expected a name that ends in .npz")
-    _check_folder(out)
+    check_output("OUT", out, ".npz")
     from .head import load_template, save_template
 
     head = load_template(source, landmarks)
@@ -108,9 +108,7 @@ def convert(
 def main(arguments: Sequence[str]) -> None:
     """Runs `emogs head ...`."""
     commands: dict[str, Callable[..., None]] = {"show": show, "compare": compare, "convert": convert}
-    tyro.extras.subcommand_cli_from_dict(
-        commands, prog="emogs head", description="Head templates: look at them, convert them.", args=list(arguments)
-    )
+    run_command(commands, "emogs head", "Head templates: look at them, convert them.", arguments)
 
 
 def _speaking(source: str, mapping: Path | None, landmarks: Path | None) -> HeadTemplate:
@@ -138,11 +136,4 @@ def _with_arkit(head: HeadTemplate, mapping: Path | None) -> HeadTemplate:
 def _check_picture(out: Path, size: int) -> None:
     if not 32 <= size <= 2048:
         raise ValueError(f"--size: expected 32 to 2048, got {size}")
-    if out.suffix.lower() != ".png":
-        raise ValueError(f"--out {out}: expected a name that ends in .png")
-    _check_folder(out)
-
-
-def _check_folder(out: Path) -> None:
-    if not out.absolute().parent.is_dir():
-        raise ValueError(f"{out}: no such folder")
+    check_output("--out", out, ".png")

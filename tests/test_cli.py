@@ -24,19 +24,29 @@ def refused(capsys):
     return run
 
 
-HEAVY = ("cv2", "viser", "PIL", "av", "skimage", "emogs.model", "emogs.emotion")
+HEAVY = ("torch", "numpy", "cv2", "viser", "PIL", "av", "skimage", "emogs.model", "emogs.emotion")
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys; from emogs.cli import main\n"
+    code = "import sys; sys.argv[0] = 'emogs'; from emogs.cli import main\n"
     commands = ([], ["avatar"], ["view"], ["head"], ["head", "show"], ["head", "convert"], ["train"], ["info"])
     commands += (["emotion"], ["emotion", "convert"])
-    for command in commands:
-        code += f"try: main({[*command, '--help']!r})\nexcept SystemExit: pass\n"
+    wrong = (["avatar"], ["avatar", "a", "--size", "x"], ["walk"], ["head", "show", "builtin", "--out", "head.jpg"])
+    wrong += (["avatar", "none.png"], ["emotion", "convert", "sad", "--to", "arkit", "--out", "none/a.csv"])
+    for arguments in ([], *([*command, "--help"] for command in commands), *wrong):
+        code += f"try: main({arguments!r})\nexcept SystemExit: pass\n"
     code += f"print('imported:', *[name for name in {HEAVY} if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.count("usage: emogs") == len(commands)
+    assert answer.stdout.count("usage: emogs") == 1 + len(commands)
+    assert answer.stderr.count("emogs: ") == len(wrong)
     assert answer.stdout.endswith("imported:\n")
+
+
+def test_public_names_are_there_in_the_command_too():
+    code = "import sys; sys.argv[0] = 'bin/emogs'; import emogs; assert 'torch' not in sys.modules\n"
+    code += "assert not hasattr(emogs, 'nonsense'); from emogs import Cameras, rasterize; print(set(emogs.__all__))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "'rasterize'" in answer.stdout
 
 
 def test_module_and_command_are_one():
@@ -62,7 +72,34 @@ def test_module_and_command_are_one():
         ),
         (["head", "show", __file__], "expected a file .npz, .safetensors, .pkl, .pickle, got '.py'"),
         (["head", "show", "builtin", "--landmarks", "a.txt"], "landmarks: expected none, since builtin has its own"),
-        (["head", "convert", "builtin", "folder.npz"], "emogs: folder.npz: Is a directory"),
+        (["head", "convert", "builtin", "folder.npz"], "OUT folder.npz: is a folder, expected a file"),
+        (["avatar"], "emogs: avatar: PHOTO is missing; emogs avatar --help says what it takes"),
+        (["avatar", "none.png", "--size", "x"], "emogs: --size: expected a whole number, got 'x'"),
+        (["avatar", "none.png", "--size=1.5"], "emogs: --size: expected a whole number, got '1.5'"),
+        (["avatar", "none.png", "--sise", "7"], "emogs: --sise is unknown; did you mean --size?"),
+        (["avatar", "astronaut", "more"], "emogs: more is unknown"),
+        (["walk"], "emogs: walk is unknown; known: avatar, view, head, emotion, train, bench, info"),
+        (["head"], "emogs: head: expected one of show, compare, convert, got nothing"),
+        (["head", "walk"], "emogs: head: walk is unknown; known: show, compare, convert"),
+        (["head", "show"], "emogs: head show: TEMPLATE is missing; emogs head show --help says what it takes"),
+        (["head", "show", "builtin", "--emotoin", "sad"], "emogs: head: --emotoin is unknown; did you mean --emotion?"),
+        (["train"], "emogs: train: expected one of landmarks, landmarks-eval, got nothing"),
+        (["train", "noses"], "emogs: recipe: expected 'landmarks', 'landmarks-eval', got 'noses'"),
+        (["train", "landmarks"], "emogs: train landmarks: --"),
+        (["view", "none.safetensors", "--port", "99999"], "--port: expected 0 to 65535, got 99999"),
+        (["emotion", "convert", "happy"], "emogs: emotion convert: --to STR is missing"),
+        (["emotion", "show", "happy", "--pulse", "1", "2"], "emogs: --pulse: expected 3 numbers, got '1 2'"),
+        (["emotion", "convert", "happy", "--to", "arkit", "--fps", "x"], "emogs: --fps: expected a number, got 'x'"),
+        (["emotion", "convert", "sad", "--to", "arkit", "--fps", "1e12"], "--fps: expected a number above 0 and up to"),
+        (["emotion", "convert", "mouthSmileLeff=0.3", "--to", "emotion"], "did you mean 'mouthSmileLeft'?"),
+        (["emotion", "convert", "tongueout=0.3,jawOpe=1", "--to", "emotion"], "'jawOpe=1' (did you mean 'jawOpen'?)"),
+        (["emotion", "convert", "./sad", "--to", "arkit"], "./sad: expected a file .csv or .json, or a text such as"),
+        (
+            ["emotion", "convert", "4", "--source", "raf-bd", "--to", "emotion"],
+            "--source: language 'raf-bd' is unknown",
+        ),
+        (["emotion", "convert", "sad", "--to", "rafdb"], "(did you mean 'raf-db'?); known: emotion, regions, action"),
+        (["emotion", "convert", "sad", "--to", "arkit", "--out", "folder.npz"], "expected a name that ends in .csv or"),
         (["head", "show", "builtin", "--emotion", "hapy"], "did you mean 'happy'"),
         (["head", "show", "builtin", "--out", "head.jpg"], "head.jpg: expected a name that ends in .png"),
         (["head", "show", "builtin", "--out", "none/head.png"], "none/head.png: no such folder"),
@@ -77,13 +114,13 @@ def test_module_and_command_are_one():
         (["emotion", "convert", "happy", "--to", "arkit", "--out", "a.txt"], "a.txt: expected a name that ends in"),
         (["emotion", "convert", "x", "--source", "arkit", "--to", "emotion"], "arkit 'x': expected names and numbers"),
         (["emotion", "convert", "happy", "--to", "arkit", "--fps", "25"], "--fps: a text without --pulse"),
-        (["emotion", "convert", "happy", "--to", "arkit", "--out", "none/a.csv"], "emogs: none/a.csv: No such file"),
+        (["emotion", "convert", "happy", "--to", "arkit", "--out", "none/a.csv"], "--out none/a.csv: no such folder"),
         (["emotion", "show", "happy", "--out", "none/a.png"], "--out none/a.png: no such folder"),
         (["emotion", "convert", "happy", "--to", "mead", "--out", "a.csv"], "--out: labels are printed, not written"),
         (["emotion", "convert", "a.csv", "--to", "arkit", "--pulse", "1", "1", "1"], "--pulse: a file has its own"),
         (["emotion", "show", "happy", "--out", "a.jpg"], "a.jpg: expected a name that ends in .png"),
         (["emotion", "show", "happy", "--people", "9"], "--people: expected 1 to 8, got 9"),
-        (["emotion", "show", "happy", "--pulse", "0", "1", "1"], "onset: expected seconds above 0"),
+        (["emotion", "show", "happy", "--pulse", "0", "1", "1"], "--pulse: onset: expected seconds above 0"),
         (["emotion", "map", "--size", "9"], "--size: expected 32 to 1024, got 9"),
     ],
 )

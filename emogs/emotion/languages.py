@@ -6,6 +6,7 @@ several numbers (AU12 for both sides).
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Callable
@@ -78,7 +79,9 @@ class Language:
             if not places or places in given:
                 some = ", ".join(f"{column}=0.5" for column in self.columns[:2])
                 wanted = "each name once" if places else f"names and numbers such as {some}"
-                raise ValueError(f"{self.name} {shown(text)}: expected {wanted}, got {shown(term.strip())}")
+                close = difflib.get_close_matches(name.strip().lower()[:80], [c.lower() for c in self.columns], n=1)
+                hint = f" (did you mean {self.columns[self.find(close[0])[0]]!r}?)" if close and not places else ""
+                raise ValueError(f"{self.name} {shown(text)}: expected {wanted}, got {shown(term.strip())}{hint}")
             try:
                 value = float(number)
             except ValueError:

@@ -248,7 +248,7 @@ def _share(value: object, what: str) -> float:
 
 def _index(names: tuple[str, ...], name: str) -> int:
     if name not in names:
-        raise ValueError(f"{shown(name)} is unknown; known: {', '.join(names)}")
+        raise ValueError(f"{shown(name)} is unknown; known: {', '.join(map(str, names))[:400]}")
     return names.index(name)
 
 

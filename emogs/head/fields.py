@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..io.files import FormatError, reason_of
+from ..io.files import FormatError, reason_of, shown
 
 MOST_BYTES = 2**31
 """Of all arrays of a file. FLAME's largest has 48 MB in double precision, ICT-FaceKit's 29 MB."""
@@ -75,7 +75,7 @@ class Fields:
     def _given(self, name: str) -> NDArray[Any]:
         if name not in self.arrays:
             raise FormatError(
-                self.path, name, f"missing; the file has {', '.join(sorted(self.arrays)[:20]) or 'nothing'}"
+                self.path, name, f"missing; the file has {', '.join(map(shown, sorted(self.arrays)[:20])) or 'nothing'}"
             )
         return self.arrays[name]
 

@@ -72,7 +72,7 @@ def read_avatar(path: Path, template: HeadTemplate) -> dict[str, Any]:
         "binding": file.indices("binding", count, below=len(template.faces)),
         "geometry": geometry,
         "camera": Cameras(
-            file.tensor("camera.viewmats", 1, 4, 4),
+            file.invertible("camera.viewmats", 1, 4, 4),
             file.tensor("camera.Ks", 1, 3, 3),
             file.number("width"),
             file.number("height"),
@@ -140,6 +140,14 @@ class _File:
             self.fail(name, f"expected float32 {list(shape)}, got {value.dtype} {list(value.shape)}")
         if not value.isfinite().all():
             self.fail(name, "holds a value that is not finite")
+        return value
+
+    def invertible(self, name: str, *shape: int) -> Tensor:
+        """Matrices with an inverse, as finite as they are."""
+        value = self.tensor(name, *shape)
+        inverse, fault = torch.linalg.inv_ex(value)
+        if fault.any() or not inverse.isfinite().all():
+            self.fail(name, "expected a matrix that has an inverse, got a singular one")
         return value
 
     def indices(self, name: str, count: int, *, below: int) -> Tensor:

@@ -20,6 +20,8 @@ from .landmarks import Box, box_around, find_landmarks, scan_for_faces
 SMALLEST_FACE = 64
 """Pixels across a face below which an avatar would be a blur."""
 LONGEST_SIDE = 2048
+MOST_PIXELS = 100_000_000
+"""Of a picture that is decoded as a whole: 400 MB. A JPEG is decoded at a fraction of its size."""
 _DETECTOR_SIDE = 800
 _CASCADES = (("frontalface_default", 6), ("frontalface_default", 3), ("profileface", 3), ("frontalface_alt2", 1))
 """OpenCV's cascades and how many windows must agree, asked in turn until one finds a face."""
@@ -40,6 +42,8 @@ def load_photo(path: str | Path) -> NDArray[np.uint8]:
             warnings.simplefilter("ignore")  # Pillow remarks on metadata that nobody needs here, already when it opens
             with Image.open(path) as opened:
                 opened.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))  # lets JPEG decode at a fraction of its size
+                if opened.width * opened.height > MOST_PIXELS:
+                    raise PhotoError(f"{opened.width} x {opened.height} pixels, expected at most {MOST_PIXELS:,}")
                 image = _eight_bit(ImageOps.exif_transpose(opened))
     except FileNotFoundError:
         raise PhotoError(f"{path}: no such file") from None

@@ -122,6 +122,11 @@ def test_a_saved_avatar_may_be_read_by_whom_other_files_may(avatar, tmp_path):
         (lambda t, m: t.update(identity=torch.zeros(3)), "identity: expected float32"),
         (lambda t, m: t.update({"basis.means": torch.zeros(1, 2, 3)}), "basis.means: expected float32"),
         (lambda t, m: t.pop("geometry.mean"), "geometry.mean: missing"),
+        (
+            lambda t, m: t["camera.viewmats"][0, 1].zero_(),
+            "camera.viewmats: expected a matrix that has an inverse, got",
+        ),
+        (lambda t, m: m.update(width="9" * 5000), "width: expected a size in pixels, got '999"),
         (lambda t, m: m.update(width="-4"), "width: expected a size in pixels"),
         (lambda t, m: m.update(format="other"), "format: expected 'emogs-avatar-1', got 'other'"),
         (lambda t, m: m.update(template_fingerprint="0"), "template: made on the head"),

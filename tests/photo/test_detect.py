@@ -132,3 +132,12 @@ def test_damaged_files_raise_nothing_else(tmp_path, kind, recwarn):
         except PhotoError as error:
             assert path.name in str(error)
     assert not recwarn.list  # nor does Pillow talk to the user
+
+
+def test_more_pixels_than_memory_should_hold_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("emogs.photo.detect.MOST_PIXELS", 99)
+    Image.new("RGB", (10, 10)).save(tmp_path / "large.png")
+    with pytest.raises(
+        PhotoError, match=r"large\.png: cannot be read as a photo \(10 x 10 pixels, expected at most 99"
+    ):
+        load_photo(tmp_path / "large.png")
