@@ -117,7 +117,7 @@ def train(recipe: Positional[Literal["landmarks", "landmarks-eval"]], /) -> None
     RECIPES[recipe]([])
 
 
-def head(command: Positional[Literal["show", "compare", "convert"]], /) -> None:
+def head(command: Positional[Literal["show", "compare", "convert", "export"]], /) -> None:
     """Look at head templates, and convert them; `emogs head show --help` lists a command's settings.
 
     Args:

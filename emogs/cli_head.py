@@ -1,4 +1,4 @@
-"""`emogs head show | convert | compare`: head templates on the command line."""
+"""`emogs head show | compare | convert | export`: head templates on the command line."""
 
 from __future__ import annotations
 
@@ -105,9 +105,44 @@ def convert(
     print(f"{out}: {head.name}, {parts}, {len(head.expression)} expression channels")
 
 
+def export(
+    template: Annotated[Positional[str], _TEMPLATE],
+    out: Annotated[Positional[Path], tyro.conf.arg(metavar="OUT")],
+    /,
+    emotion: str = "neutral",
+    mapping: Path | None = None,
+    landmarks: Path | None = None,
+) -> None:
+    """Write a head in an emotion as a mesh for other programs: .glb with its texture, .obj or .ply with colours.
+
+    Args:
+        template: As for `emogs head show`.
+        out: The .glb, .obj or .ply to write.
+        emotion: What to feel, such as `happy=0.7,surprise=0.2`.
+        mapping: An npz that says what ARKit's channels are in the template's expression space.
+        landmarks: FLAME's landmark embedding, or a text file of 68 vertex numbers.
+    """
+    check_output("OUT", out, ".glb", ".obj", ".ply")
+    from .emotion import expression_from_emotion, parse_emotion
+
+    code = parse_emotion(emotion)
+    head = _speaking(template, mapping, landmarks)
+    from .io.mesh import write_mesh
+
+    vertices = head.deform(expression=expression_from_emotion(code)[None])[0]
+    texture = (head.albedo.clamp(0, 1) * 255).round().byte()
+    write_mesh(out, *(part.numpy() for part in (vertices, head.faces, head.uv, head.faces_uv, texture)))
+    print(f"{out}: {head.name} with {emotion}, {len(head.faces):,} triangles")
+
+
 def main(arguments: Sequence[str]) -> None:
     """Runs `emogs head ...`."""
-    commands: dict[str, Callable[..., None]] = {"show": show, "compare": compare, "convert": convert}
+    commands: dict[str, Callable[..., None]] = {
+        "show": show,
+        "compare": compare,
+        "convert": convert,
+        "export": export,
+    }
     run_command(commands, "emogs head", "Head templates: look at them, convert them.", arguments)
 
 

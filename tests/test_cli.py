@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from emogs import cli
+from emogs.head import builtin_head
 
 
 @pytest.fixture
@@ -79,13 +80,13 @@ def test_module_and_command_are_one():
         (["avatar", "none.png", "--sise", "7"], "emogs: --sise is unknown; did you mean --size?"),
         (["avatar", "astronaut", "more"], "emogs: more is unknown"),
         (["walk"], "emogs: walk is unknown; known: avatar, view, head, emotion, train, bench, info"),
-        (["head"], "emogs: head: expected one of show, compare, convert, got nothing"),
-        (["head", "walk"], "emogs: head: walk is unknown; known: show, compare, convert"),
+        (["head"], "emogs: head: expected one of show, compare, convert, export, got nothing"),
+        (["head", "walk"], "emogs: head: walk is unknown; known: show, compare, convert, export"),
         (["head", "show"], "emogs: head show: TEMPLATE is missing; emogs head show --help says what it takes"),
         (["head", "show", "builtin", "--emotoin", "sad"], "emogs: head: --emotoin is unknown; did you mean --emotion?"),
         (["train"], "emogs: train: expected one of landmarks, landmarks-eval, got nothing"),
         (["train", "noses"], "emogs: recipe: expected 'landmarks', 'landmarks-eval', got 'noses'"),
-        (["train", "landmarks"], "emogs: train landmarks: --"),
+        (["train", "landmarks", "--epochs", "x"], "emogs: --epochs: expected a whole number, got 'x'"),
         (["view", "none.safetensors", "--port", "99999"], "--port: expected 0 to 65535, got 99999"),
         (["emotion", "convert", "happy"], "emogs: emotion convert: --to STR is missing"),
         (["emotion", "show", "happy", "--pulse", "1", "2"], "emogs: --pulse: expected 3 numbers, got '1 2'"),
@@ -106,6 +107,7 @@ def test_module_and_command_are_one():
         (["head", "show", "builtin", "--size", "9"], "--size: expected 32 to 2048, got 9"),
         (["head", "show", "builtin", "--mapping", "none.npz"], "none.npz: file: No such file"),
         (["head", "convert", "builtin", "head.txt"], "head.txt: expected a name that ends in .npz"),
+        (["head", "export", "builtin", "head.stl"], "OUT head.stl: expected a name that ends in .glb or .obj or .ply"),
         (["head", "convert", "nobody", "head.npz"], "nobody: file: no such file or folder"),
         (["head", "compare", "--out", "heads.png"], "templates: expected one or more, got none"),
         (["emotion", "convert", "hapy", "--to", "arkit"], "did you mean 'happy'"),
@@ -218,6 +220,20 @@ def test_head_show_and_convert(tmp_path, capsys):
     cli.main(["head", "compare", "builtin", "--size", "40", "--out", str(tmp_path / "heads.png")])
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("head.png", "heads.png"))
     assert "builtin with happy=0.8" in capsys.readouterr().out
+
+
+def test_head_export(tmp_path, capsys):
+    import trimesh
+
+    cli.main(["head", "export", "builtin", str(tmp_path / "calm.glb")])
+    cli.main(["head", "export", "builtin", str(tmp_path / "glad.ply"), "--emotion", "happy"])
+    assert "glad.ply: builtin with happy, " in capsys.readouterr().out.replace("\n", "")
+    head = builtin_head()
+    calm, glad = (trimesh.load(tmp_path / name, process=False, force="mesh") for name in ("calm.glb", "glad.ply"))
+    assert len(calm.faces) == len(glad.faces) == len(head.faces)
+    np.testing.assert_allclose(calm.triangles, head.vertices[head.faces].numpy(), atol=1e-6)
+    assert 0.003 < np.abs(glad.triangles - calm.triangles).max() < 0.03  # a smile moves lips by millimetres
+    assert calm.visual.material.baseColorTexture.size == tuple(head.albedo.shape[:2])
 
 
 def test_emotion_list(capsys):
