@@ -81,3 +81,12 @@ def test_the_log_describes_the_weights():
     assert log["parameters"] == sum(p.numel() for p in LandmarkNet().parameters())
     assert WEIGHTS.stat().st_size < 4e6
     assert set(log["held_out_error"]) == {"all", *GROUPS}
+
+
+def test_the_log_of_the_network_of_the_builtin_head_is_of_the_same_recipe():
+    """Its weights are not shipped, its errors are quoted in docs/heads.md."""
+    log = json.loads(WEIGHTS.with_name("landmarks-builtin.json").read_text())
+    assert log["credit"] == "trained on renders of builtin"
+    assert log["parameters"] == sum(p.numel() for p in LandmarkNet().parameters())
+    assert len(log["history"]) == log["config"]["epochs"]
+    assert log["held_out_error"] == log["history"][-1]["held_out_error"]
