@@ -117,8 +117,8 @@ def train(recipe: Positional[Literal["landmarks", "landmarks-eval"]], /) -> None
     RECIPES[recipe]([])
 
 
-def head(command: Positional[Literal["show", "compare", "convert", "export"]], /) -> None:
-    """Look at head templates, and convert them; `emogs head show --help` lists a command's settings.
+def head(command: Positional[Literal["show", "compare", "convert", "export", "fit"]], /) -> None:
+    """Look at head templates, convert and fit them; `emogs head show --help` lists a command's settings.
 
     Args:
         command: What to do.

@@ -1,4 +1,4 @@
-"""`emogs head show | compare | convert | export`: head templates on the command line."""
+"""`emogs head show | compare | convert | export | fit`: head templates on the command line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def show(
     from .emotion import parse_emotion
 
     code = parse_emotion(emotion)
-    head = _speaking(template, mapping, landmarks)
+    head = speaking(template, mapping, landmarks)
     from .io.sheet import write_png
     from .viewer.heads import views_sheet
 
@@ -69,7 +69,7 @@ def compare(
     if not templates:
         raise ValueError("templates: expected one or more, got none")
     _check_picture(out, size)
-    heads = [_speaking(template, None, None) for template in templates]
+    heads = [speaking(template, None, None) for template in templates]
     from .io.sheet import write_png
     from .viewer.head_sheets import SHEETS
 
@@ -126,7 +126,7 @@ def export(
     from .emotion import expression_from_emotion, parse_emotion
 
     code = parse_emotion(emotion)
-    head = _speaking(template, mapping, landmarks)
+    head = speaking(template, mapping, landmarks)
     from .io.mesh import write_mesh
 
     vertices = head.deform(expression=expression_from_emotion(code)[None])[0]
@@ -137,16 +137,20 @@ def export(
 
 def main(arguments: Sequence[str]) -> None:
     """Runs `emogs head ...`."""
+    from .cli_fit import fit
+
     commands: dict[str, Callable[..., None]] = {
         "show": show,
         "compare": compare,
         "convert": convert,
         "export": export,
+        "fit": fit,
     }
-    run_command(commands, "emogs head", "Head templates: look at them, convert them.", arguments)
+    run_command(commands, "emogs head", "Head templates: look at them, convert and fit them.", arguments)
 
 
-def _speaking(source: str, mapping: Path | None, landmarks: Path | None) -> HeadTemplate:
+def speaking(source: str, mapping: Path | None, landmarks: Path | None) -> HeadTemplate:
+    """A template whose channels are ARKit's: its own, by the user's table, or found by geometry."""
     from .head import load_template
 
     head = load_template(source, landmarks)

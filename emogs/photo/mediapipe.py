@@ -2,7 +2,8 @@
 
 For each of iBUG's points the vertex of MediaPipe's canonical face mesh at the same place, by names where the mesh has
 a corner or an edge of its own and by distance from the built-in head elsewhere. The jaw is the mesh's rim, which is
-not the silhouette of a turned face. The ten points of both irises come last and have no counterpart.
+not the silhouette of a turned face. Of the irises' ten points, which come last, the two
+middles tell gaze.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ VERTICES = (
     78, 81, 13, 311, 308, 402, 14, 178,
 )  # fmt: skip
 """[68] MediaPipe's vertex of each iBUG point."""
+IRISES = (473, 468)
+"""The middles of the subject's left and right iris."""
 
 
 def from_mediapipe(points: Tensor, width: float = 1.0, height: float = 1.0) -> Tensor:
