@@ -10,7 +10,7 @@ from ..head.mesh import vertex_normals
 from ..io.sheet import Picture, contact_sheet
 from ..photo.sequence import SequenceFit
 from ..photo.view import GRID, HeadView
-from .heads import HeadView as ClayView
+from .clay import Clay
 
 MOST_FRAMES = 8
 """Frames that a sheet shows."""
@@ -30,7 +30,7 @@ def fit_sheet(fit: SequenceFit, count: int = MOST_FRAMES) -> Picture:
     Orange circles are the landmarks given, blue dots those of the head; a filled frame has none given.
     """
     frames = _telling(fit, count)
-    clay = ClayView(fit.template, GRID).colour
+    clay = Clay(fit.template)
     pictures = [_frame(fit, frame, clay) for frame in frames]
     labels = [
         f"{frame / fit.fps:.2f} s" + (" filled" if fit.filled[frame] else f", {100 * float(fit.error[frame]):.1f}%")
@@ -63,7 +63,7 @@ def _telling(fit: SequenceFit, count: int) -> list[int]:
     return sorted(chosen)
 
 
-def _frame(fit: SequenceFit, frame: int, clay: np.ndarray) -> Picture:
+def _frame(fit: SequenceFit, frame: int, clay: Clay) -> Picture:
     """One frame: the head as the clip's camera sees it, cut to a square around the face."""
     marks = fit.fitted[frame]
     middle = (marks.amin(0) + marks.amax(0)) / 2
@@ -75,9 +75,12 @@ def _frame(fit: SequenceFit, frame: int, clay: np.ndarray) -> Picture:
     vertices = fit.vertices(slice(frame, frame + 1))[0]
     view = HeadView(fit.template, vertices, vertices, fit.viewmats[frame], K, GRID)
     lamp = fit.viewmats[frame, :3, :3].T @ torch.nn.functional.normalize(torch.tensor(_LAMP), dim=0)
-    light = (vertex_normals(vertices, fit.template.faces) @ lamp).clamp_min(0).numpy()
-    shade = (clay**2.2 * (0.3 + 0.9 * light[:, None])).astype(np.float32)
-    image = view.front.paint(view.faces, shade, _BACKDROP)
+    light = view.front.paint(view.faces, (vertex_normals(vertices, fit.template.faces) @ lamp).clamp_min(0).numpy())
+    hit = view.front.hit
+    corners = view.faces[view.front.face[hit]].astype(np.int32)
+    colour = clay.colour(corners, view.front.barycentric[hit][..., None])
+    image = np.full((GRID, GRID, 3), _BACKDROP, np.float32)
+    image[hit] = colour**2.2 * (0.3 + 0.9 * light[hit][:, None])
     pixels = (image.clip(0, 1) ** (1 / 2.2) * 255).round().astype(np.uint8)
     drawn = Image.fromarray(pixels).resize((GRID * _LARGER,) * 2, Image.Resampling.BICUBIC)
     pen, scale = ImageDraw.Draw(drawn), GRID * _LARGER / side
