@@ -88,7 +88,7 @@ def _brow_inner_up(f: Face) -> Tensor:
 
 def _brow_outer_up(f: Face) -> Tensor:
     """Frontalis, pars lateralis: the arch of the brow."""
-    return f.press(f.at(25, -3, 2, 0), (42, 32, 42), 1.8, 7.4, -2.4)
+    return f.press(f.at(25, -3, 3, 0), (42, 31, 42), 1.8, 7.6, -2.4)
 
 
 # Eyes: lids and balls turn (lids.py); here is the skin around them ----------------------------------------------------
@@ -171,7 +171,7 @@ def _dimple(f: Face) -> Tensor:
 def _stretch(f: Face) -> Tensor:
     """Risorius and platysma: the corner goes outwards and back, the neck tightens."""
     return (
-        f.press(f.at(54, 0, -1, -2), (28, 22, 30), 7.2, -3.0, -6.8)
+        f.press(f.at(54, 0, -1, -2), (29, 22, 30), 6.4, -2.6, -5.6)
         + f.lower * f.press(f.at(57, 6, 0, 0), (22, 14, 22), 1.0, -0.6, -1.0)
         + f.press(f.at(11, -2, -6, 0), (28, 24, 28), 2.0, -1.6, 0.0)
     )

@@ -16,7 +16,7 @@ _EYE_SECTORS = 20
 # Crown width and height from the midline outwards, upper and lower (Wheeler's averages, rounded).
 _TEETH_UPPER = ((8.5, 10.5), (6.6, 9.3), (7.6, 10), (7, 8.5), (6.8, 8.3), (10, 7.5))
 _TEETH_LOWER = ((5.2, 8.8), (5.7, 9), (6.8, 9.5), (7, 8.7), (7.1, 8), (11, 7.5))
-_GROOVE, _NOTCH = 1.7, 0.17
+_GROOVE, _NOTCH = 1.7, 0.14
 """Where two teeth meet: depth of the groove between them, mm; share of the crown by which their edges give way."""
 _ARCH_UPPER, _ARCH_LOWER = (107.6, 29.0), (104.8, 27.0)
 """The dental arches: how far forward they reach and half their breadth."""

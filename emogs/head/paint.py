@@ -64,7 +64,7 @@ def teeth(position: np.ndarray) -> np.ndarray:
     gap = np.where(upper, organs.beside_gap(position, True), organs.beside_gap(position, False))
     root = _step(np.abs(position[:, 1] - _BITE), 3.0, 9.0)
     colour = _blend(np.tile(TOOTH, (len(position), 1)), (0.86, 0.77, 0.62), 0.5 * root)
-    colour = colour * (1 - 0.5 * (1 - _step(gap, 0.2, 1.1)))[:, None]
+    colour = colour * (1 - 0.5 * (1 - _step(gap, 0.1, 0.7)))[:, None]
     return colour * (0.45 + 0.55 * _step(position[:, 2], 66, 104))[:, None]
 
 

@@ -20,7 +20,7 @@ from ..head import HeadTemplate
 from ..io.sheet import PAPER, Picture, contact_sheet
 from .heads import HeadView, emotions_sheet
 
-INTENSITIES = (0.25, 0.5, 0.75, 1.0)
+INTENSITIES = (0.5, 1.0)
 ONE_SIDED = {
     "left smile": "L6D+L12E", "left brow": "L2E+L5C", "left frown": "L4E", "left sneer": "L9E+L10D",
     "left wink": "L6D+L45E", "left corner": "L15E", "left stretch": "L20E", "contempt, left": "L12D+L14E",
@@ -31,7 +31,7 @@ _COLUMNS = 9
 
 
 def intensities_sheet(templates: Sequence[HeadTemplate], size: int) -> Picture:
-    """The seven emotions, in columns, growing downwards; at each intensity one row a template."""
+    """The seven emotions, in columns, at half and full intensity; of each one row a template."""
     views = [HeadView(template, size) for template in templates]
     rows = [
         _drawn(view, expression_from_emotion(share * torch.eye(len(EMOTIONS))))
