@@ -61,7 +61,7 @@ def compare(
 
     Args:
         templates: As for `emogs head show`; several.
-        sheet: What they show: the seven `emotions` from two sides; the same at half and full `intensities`; action units
+        sheet: What they show: the seven `emotions` from two sides; half and full `intensities`; action units
             on one of their `sides` only; or the named `compounds`.
         out: The PNG to write.
         size: Side of one picture in pixels.
