@@ -110,7 +110,7 @@ def _read_folder(folder: Path) -> Fields:
     if not people:
         raise FormatError(folder, "identity000.obj", "missing; expected a file for each identity direction")
     listed = _index_file(folder / _INDICES).get("expressions")
-    if not isinstance(listed, list) or not listed or not all(isinstance(name, str) for name in listed):
+    if not isinstance(listed, list) or not listed or not all(isinstance(n, str) and len(n) < 100 for n in listed):
         raise FormatError(folder / _INDICES, "expressions", "expected a list of names")
 
     def deltas(paths: list[Path]) -> np.ndarray:

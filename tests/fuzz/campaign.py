@@ -48,7 +48,10 @@ def main() -> int:
     if unknown := set(names) - set(_names()):
         print(f"unknown: {', '.join(sorted(unknown))}; loaders: {', '.join(_names())}")
         return 2
-    if not arguments.write:
+    if arguments.recheck:
+        for name in names:
+            State(name).recheck()
+    elif not arguments.write:
         _run_all(names, arguments.count)
     return _report(arguments.write)
 
@@ -58,6 +61,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("loaders", nargs="*", metavar="LOADER", help="which; all of them without")
     parser.add_argument("--count", type=int, default=100_000, help="files for each, those of earlier runs included")
     parser.add_argument("--replay", nargs=2, metavar=("LOADER", "I"), help="meet one file again, with a traceback")
+    parser.add_argument("--recheck", action="store_true", help="meet the faults of earlier runs again")
     parser.add_argument("--write", action="store_true", help="write the counts so far to tests/fuzz/results.json")
     parser.add_argument("--work", nargs=3, metavar=("LOADER", "FIRST", "LAST"), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -169,6 +173,21 @@ class State:
             self._count(self.files, f"crash: {signal.Signals(-process.returncode).name}")
         self._save(begin)
 
+    def recheck(self) -> None:
+        """Faults that are mended count as what comes of their files now, and as mended."""
+        from loaders import Case
+
+        with tempfile.TemporaryDirectory() as folder:
+            case = Case.of(self.name, Path(folder)) if self.faults else None
+            for index in list(self.faults) if case else ():
+                outcome = case.outcome(int(index)) if case else ""
+                if outcome in ("read", "refused"):
+                    self.outcomes.update({outcome: 1, "fault": -1, "mended": 1})
+                    del self.faults[index]
+        self.outcomes = +self.outcomes
+        if self.files:
+            self._save(time.perf_counter())
+
     def _count(self, index: int, outcome: str) -> None:
         self.files = index + 1
         kind = outcome if outcome in ("read", "refused") else "fault"
@@ -226,7 +245,8 @@ def _report(write: bool) -> int:
     for name, index, outcome in faults[:20]:
         console.print(f"{name} {index}: {outcome}", soft_wrap=True, markup=False, highlight=False)
     if write:
-        summary = {state.name: {"files": state.files, **dict(sorted(state.outcomes.items()))} for state in states}
+        kinds = ("read", "refused", "fault", "mended")
+        summary = {s.name: {"files": s.files, **{kind: s.outcomes[kind] for kind in kinds}} for s in states}
         RESULTS.write_text(json.dumps(summary, indent=1) + "\n")
         console.print(f"{RESULTS.relative_to(ROOT)}: {sum(state.files for state in states):,} files")
     return int(bool(faults))

@@ -108,6 +108,8 @@ def test_a_crash_and_a_hang_are_faults_and_the_campaign_goes_on(tmp_path, monkey
     assert (tmp_path / "faults" / "ply-2.ply").exists()
     again = campaign.State("ply")
     assert (again.files, again.faults) == (3, {"2": fault})
+    again.recheck()  # the reader itself did nothing wrong
+    assert (again.faults, again.outcomes["refused"] + again.outcomes["read"], again.outcomes["mended"]) == ({}, 3, 1)
 
 
 def test_a_worker_says_one_line_for_each_file(capsys, monkeypatch):

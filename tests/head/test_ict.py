@@ -85,6 +85,7 @@ def test_a_missing_field_is_named(tmp_path, ict_folder):
         ("vertex_indices.json", '"idx_to_landmark_verts"', '"other"', "idx_to_landmark_verts: missing"),
         ("vertex_indices.json", '"expressions"', '"other"', "expressions: expected a list of names"),
         ("vertex_indices.json", "[", "", "JSON: line 1, column 49: expected ':' delimiter, got"),
+        ("vertex_indices.json", '"mouthClose"', '"' + 5000 * "m" + '"', "expressions: expected a list of names"),
         ("vertex_indices.json", '"mouthClose"', '"mouthShut"', r"mouthShut\.obj: file: No such file"),
         ("vertex_indices.json", '"mouthClose"', '"../mouthClose\\u0000"', "file: not readable"),
     ],
