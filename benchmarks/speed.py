@@ -50,6 +50,7 @@ def run(
         quick: Toy sizes: shows that everything runs, the times mean nothing.
     """
     import pytest
+    import speed_stamp
     from speed_cases import FULL, QUICK, all_cases, matching
 
     check_at_least_one(threads=threads, rounds=rounds)
@@ -61,7 +62,8 @@ def run(
     arguments = [f"--benchmark-json={out}", f"--speed-threads={threads}", f"--speed-rounds={rounds}"]
     arguments += ["--speed-quick"] if quick else []
     arguments += [f"--speed-only={part}" for part in only]
-    arguments += [f"--benchmark-storage=file://{HISTORY}", "--benchmark-autosave"] if keep else []
+    name = str(speed_stamp.commit()["id"])[:12]
+    arguments += [f"--benchmark-storage=file://{HISTORY}", f"--benchmark-save={name}"] if keep else []
     arguments += ["-q", "-p", "no:cacheprovider", "--benchmark-disable-gc", "--benchmark-quiet"]
     code = pytest.main([str(HERE / "speed"), *arguments, f"--rootdir={HERE}", "--override-ini=addopts="])
     if code == 0:
