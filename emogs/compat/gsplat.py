@@ -120,7 +120,10 @@ def rasterization(
     _refuse(
         sparse_grad=(sparse_grad, False),
         distributed=(distributed, False),
-        camera_model=("ftheta" if isinstance(camera_model, str) and camera_model == "ftheta" else None, "pinhole, ortho and fisheye"),
+        camera_model=(
+            "ftheta" if isinstance(camera_model, str) and camera_model == "ftheta" else None,
+            "pinhole, ortho and fisheye",
+        ),
         with_ut=(with_ut, False),
         with_eval3d=(with_eval3d, False),
         radial_coeffs=(radial_coeffs, None),
