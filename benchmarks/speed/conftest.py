@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import speed_cases
 import speed_stamp
 
+COMMIT = pytest.StashKey[dict[str, object]]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--speed-quick", action="store_true", help="toy sizes, whose times mean nothing")
@@ -26,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(config.getoption("--speed-threads"))
+    config.stash[COMMIT] = speed_stamp.commit()  # before others commit while it runs
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -48,4 +51,4 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 def pytest_benchmark_update_commit_info(config: pytest.Config, commit_info: dict[str, object]) -> None:
     commit_info.clear()
-    commit_info |= speed_stamp.commit()
+    commit_info |= config.stash[COMMIT]
