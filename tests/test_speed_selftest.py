@@ -9,6 +9,7 @@ import dataclasses
 import io
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -124,3 +125,10 @@ def test_the_other_process_ends(monkeypatch):
         os.kill(started[0].pid, 0)  # runs
         raise ZeroDivisionError
     assert started[0].returncode is not None
+
+
+def test_the_other_process_outlives_nobody():
+    """Its parent starts it and ends at once."""
+    code = "import os, subprocess, sys; subprocess.Popen([sys.executable, '-c', sys.argv[1], str(os.getpid())])"
+    command = [sys.executable, "-c", code, speed_selftest.BUSY]
+    subprocess.run(command, check=True, stdout=subprocess.PIPE)  # until both have closed it
