@@ -115,7 +115,7 @@ def selftest(
     out: Path = HERE / "results" / "selftest.json", each: int = 20, tolerance: float = 0.05, rounds: int = 15
 ) -> int:
     """Test the gate itself: identical code must pass and a kernel that does 10% more work must fail, every time, while
-    another process keeps a core busy. A quarter of an hour; what was stopped goes on. Exit code 1: not every time.
+    another process keeps a core busy. 20 to 25 minutes; what was stopped goes on. Exit code 1: not every time.
 
     Args:
         out: A JSON file for all verdicts and the machine.
