@@ -3,7 +3,8 @@
 A pickle is a program that names functions to call. Here every name it may use stands for an inert object made for this
 one file: arrays and sparse matrices are rebuilt from their stored numbers, chumpy's objects show the array they hold,
 and any other name ends the reading. Instructions are looked through before the first runs: a few of them could ask for
-all memory or reach outside the file.
+all memory or reach outside the file. Nor may a small file make much work: tuples that hold themselves twice over have
+2^depth leaves to hash, to print or to compare, so only plain keys are hashed and every array is worked out once.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +33,12 @@ _REFUSED = {
     "NEXT_BUFFER",
     "READONLY_BUFFER",
     "BYTEARRAY8",
+    "DUP",
 }
-"""Instructions that no array needs: registries, persistent ids, buffers from elsewhere, old-style classes."""
+"""Instructions that no array needs: registries, persistent ids, buffers from elsewhere, old-style classes, and what no
+writer of pickles uses."""
 _MOST_INSTRUCTIONS = 2_000_000
+_MOST_DIMENSIONS = 32
 
 
 def read_pickle(path: str | Path) -> Fields:
@@ -51,11 +56,11 @@ def read_pickle(path: str | Path) -> Fields:
             raise FormatError(
                 file, "file", f"expected a dictionary of arrays, got {type(content).__name__.lstrip('_')}"
             )
-    found = {}
+    found, arrays = {}, _Arrays()
     for name, value in content.items():
         if isinstance(name, str):
             with reading(file, name):
-                found[name] = _values(value)
+                found[name] = arrays.of(value)
     return Fields(path, {name: array for name, array in found.items() if array is not None})
 
 
@@ -69,12 +74,44 @@ def _look_through(path: Path, data: bytes) -> None:
             raise FormatError(path, "file", f"expected at most {_MOST_INSTRUCTIONS} instructions and memos, got more")
 
 
-class _Reader(pickle.Unpickler):
-    """Knows a handful of names, each for an inert class or function of its own."""
+class _Reader(pickle._Unpickler):
+    """Knows a handful of names, each for an inert class or function of its own; hashes plain keys only.
+
+    It derives from the reader written in Python: the one in C hashes keys before anyone may look at them. Arrays take
+    few instructions, so it is as fast.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+    stack: list[Any]
 
     def __init__(self, path: Path, data: bytes) -> None:
         super().__init__(io.BytesIO(data), encoding="latin1")
-        self.path, self.names = path, _inert_names()
+        self.path, self.names = path, _inert_names(len(data))
+
+    def load_setitem(self) -> None:
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()  # type: ignore[misc]
+
+    def load_setitems(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_setitems()  # type: ignore[misc]
+
+    def load_dict(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_dict()  # type: ignore[misc]
+
+    def load_empty_set(self) -> None:
+        self.stack.append(self.names["set"]())
+
+    def load_frozenset(self) -> None:
+        self.pop_mark()  # type: ignore[attr-defined]
+        self.load_empty_set()
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+    dispatch[pickle.EMPTY_SET[0]] = load_empty_set
+    dispatch[pickle.FROZENSET[0]] = load_frozenset
 
     def find_class(self, module: str, name: str) -> Any:
         if module.partition(".")[0] == "chumpy":
@@ -89,6 +126,13 @@ class _Reader(pickle.Unpickler):
 
     def persistent_load(self, key: Any) -> NoReturn:
         raise FormatError(self.path, "file", "refers to an object outside the file")
+
+
+def _check_keys(keys: Iterable[Any]) -> None:
+    """Refuses what hashing could take forever for; inert objects are hashed by what they are, not by content."""
+    for key in keys:
+        if type(key) not in (str, bytes, int, float, bool, type(None)) and not isinstance(key, _Inert):
+            raise pickle.UnpicklingError(f"a dictionary whose key is a {type(key).__name__}, expected text or a number")
 
 
 _MODULES = (
@@ -109,8 +153,9 @@ class _Inert:
         self.state = state
 
 
-def _inert_names() -> dict[str, Any]:
-    """What names in a file stand for. New ones for each file, since a hostile pickle may write to them."""
+def _inert_names(size: int) -> dict[str, Any]:
+    """What names in a file of `size` bytes stand for. New ones for each, since a hostile pickle may write to them."""
+    left = size
 
     class Type(_Inert): ...
 
@@ -148,8 +193,12 @@ def _inert_names() -> dict[str, Any]:
             raise pickle.UnpicklingError("expected no bytes")
         return b""
 
-    def text(written: str, *_: Any) -> bytes:
-        return str(written).encode("latin1")
+    def text(written: Any, *_: Any) -> bytes:
+        """How Python 3 writes bytes for Python 2; a text that is stored once is encoded once."""
+        nonlocal left
+        if not isinstance(written, str) or (left := left - len(written)) < 0:
+            raise pickle.UnpicklingError("expected as much text as the file holds")
+        return written.encode("latin1")
 
     return {
         "dtype": Type, "ndarray": Array, "_reconstruct": array, "scalar": Scalar, "chumpy": Ch, "object": Base,
@@ -158,29 +207,47 @@ def _inert_names() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _values(thing: Any) -> NDArray[Any] | None:
-    """The numbers that an object of a file holds; None if it holds none."""
-    kind = type(thing).__name__
-    if kind == "Array":
-        return _array(thing.state)
-    if kind == "Ch" and isinstance(thing.state, dict):
-        return _chumpy(thing.state)
-    if kind in ("Compressed", "CompressedRows") and isinstance(thing.state, dict):
-        return _dense(thing.state, type(thing).by_column)
-    return None
+class _Arrays:
+    """The numbers that objects of a file hold: each object's once, and all together no more than a file may hold."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, NDArray[Any] | None] = {}
+        self.left = MOST_BYTES
+
+    def of(self, thing: Any) -> NDArray[Any] | None:
+        """None if it holds none."""
+        if id(thing) not in self.known:  # the file's content outlives this
+            found = self._work_out(thing)
+            self.left -= 0 if found is None else found.nbytes
+            if self.left < 0:
+                raise ValueError(f"more than {MOST_BYTES} bytes of arrays")
+            self.known[id(thing)] = found
+        return self.known[id(thing)]
+
+    def _work_out(self, thing: Any) -> NDArray[Any] | None:
+        kind = type(thing).__name__
+        if kind == "Ch" and isinstance(thing.state, dict):
+            return self._chumpy(thing.state)
+        if kind in ("Compressed", "CompressedRows") and isinstance(thing.state, dict):
+            return _dense(thing.state, type(thing).by_column)
+        return _stored(thing)
+
+    def _chumpy(self, state: dict[Any, Any]) -> NDArray[Any] | None:
+        """chumpy.Ch keeps its array as `x`; chumpy.reordering.Select as places `idxs` of another object `a`."""
+        if "x" in state:
+            return self.of(state["x"])
+        if "a" in state and "idxs" in state:
+            source, places = self.of(state["a"]), _stored(state["idxs"])
+            if source is not None and places is not None and places.dtype.kind in "iu":
+                chosen = source.ravel()[places.ravel()]
+                shape = state.get("preferred_shape")
+                return chosen.reshape(shape) if isinstance(shape, tuple) else chosen
+        return None
 
 
-def _chumpy(state: dict[Any, Any]) -> NDArray[Any] | None:
-    """chumpy.Ch keeps its array as `x`; chumpy.reordering.Select as places `idxs` of another object `a`."""
-    if "x" in state:
-        return _values(state["x"])
-    if "a" in state and "idxs" in state:
-        source, places = _values(state["a"]), _values(state["idxs"])
-        if source is not None and places is not None and places.dtype.kind in "iu":
-            chosen = source.ravel()[places.ravel()]
-            shape = state.get("preferred_shape")
-            return chosen.reshape(shape) if isinstance(shape, tuple) else chosen
-    return None
+def _stored(thing: Any) -> NDArray[Any] | None:
+    """An array of numpy's own; None for anything else."""
+    return _array(thing.state) if type(thing).__name__ == "Array" else None
 
 
 def _array(state: Any) -> NDArray[Any] | None:
@@ -192,7 +259,8 @@ def _array(state: Any) -> NDArray[Any] | None:
         return None  # an array of objects
     dtype = _dtype(kind)
     raw = data.encode("latin1") if isinstance(data, str) else data
-    if not isinstance(raw, bytes) or not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+    sound = isinstance(shape, tuple) and len(shape) <= _MOST_DIMENSIONS
+    if not isinstance(raw, bytes) or not sound or not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError("an array whose shape or content is not one")
     size = dtype.itemsize
     for extent in shape:
@@ -215,7 +283,7 @@ def _dtype(kind: Any) -> np.dtype[Any]:
 def _dense(state: dict[Any, Any], by_column: bool) -> NDArray[Any]:
     """A compressed sparse matrix written out."""
     shape = state.get("_shape", state.get("shape"))
-    data, indices, starts = (_values(state.get(name)) for name in ("data", "indices", "indptr"))
+    data, indices, starts = (_stored(state.get(name)) for name in ("data", "indices", "indptr"))
     if data is None or indices is None or starts is None or not isinstance(shape, tuple) or len(shape) != 2:
         raise ValueError("a sparse matrix without its parts")
     rows, columns = (int(n) for n in shape)

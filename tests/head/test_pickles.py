@@ -102,6 +102,71 @@ def test_programs_written_by_hand_are_refused(tmp_path, data):
         read_pickle(file)
 
 
+DEPTH = 200
+"""Of what holds itself twice: 2^200 steps never end."""
+TWICE = b"(K\x00K\x00t" + b"".join(b"q%cq%c0h%ch%c\x86" % (i, i, i, i) for i in range(DEPTH))
+DOUBLED = b")" + b"2\x86" * DEPTH
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x02}" + TWICE + b"Ns.",  # as a dictionary's key, one by one, in a row and in the oldest form
+        b"\x80\x02}(" + TWICE + b"Nu.",
+        b"\x80\x02(" + TWICE + b"Nd.",
+        b"\x80\x02}" + DOUBLED + b"Ns.",
+        b"\x80\x02}c_codecs\nencode\n" + TWICE + b"\x85RNs.",  # as a text to encode
+    ],
+)
+def test_what_holds_itself_twice_over_is_refused_without_hashing_it(tmp_path, data):
+    file = tmp_path / "model.pkl"
+    file.write_bytes(data)
+    with pytest.raises(FormatError):
+        read_pickle(file)
+
+
+def test_sets_beside_the_arrays_are_passed_over(tmp_path):
+    """chumpy's objects hold some, and what is in them is never hashed."""
+    one = np.arange(3.0)
+    for thing in (set(), {"a", "b"}, frozenset("ab"), {(1, 2)}):
+        file = tmp_path / "model.pkl"
+        file.write_bytes(pickle.dumps({"array": one, "beside": {"x": thing}}, 4))
+        np.testing.assert_array_equal(read_pickle(file).arrays["array"], one)
+    for made in (b"\x8f(" + TWICE + b"\x90", b"(" + TWICE + b"\x91"):
+        file.write_bytes(b"\x80\x04}\x8c\x06beside" + made + b"s.")
+        assert not read_pickle(file).arrays
+
+
+def test_chumpy_objects_that_hold_themselves_twice_over_are_worked_out_once(tmp_path):
+    """`Select` picks places `idxs` of `a`: both the same object, and that again, would be 2^depth picks."""
+    select = b"cchumpy.reordering\nSelect\n)\x81}("
+    data = b"\x80\x02cchumpy.ch\nCh\n)\x81}b"
+    for i in range(DEPTH):
+        data += b"q%c0" % i + select + b"U\x01ah%cU\x04idxsh%cub" % (i, i)
+    (tmp_path / "model.pkl").write_bytes(data.replace(b"\x80\x02", b"\x80\x02}U\x01x", 1) + b"s.")
+    assert not read_pickle(tmp_path / "model.pkl").arrays
+
+
+def test_one_text_makes_no_more_bytes_than_the_file_has(tmp_path):
+    """A megabyte that a thousand instructions encode anew would be a gigabyte."""
+    text = b"X" + struct.pack("<I", 2**20) + b"x" * 2**20 + b"q\x000c_codecs\nencode\nq\x010"
+    data = b"\x80\x02}" + text + b"U\x01a]" + b"(" + b"h\x01h\x00\x85R" * 1000 + b"es."
+    (tmp_path / "model.pkl").write_bytes(data)
+    with pytest.raises(FormatError, match="as much text as the file holds"):
+        read_pickle(tmp_path / "model.pkl")
+
+
+def test_arrays_that_share_their_numbers_count_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(emogs.head.pickles, "MOST_BYTES", 1000)
+    shared = np.arange(50.0)
+    file = tmp_path / "model.pkl"
+    file.write_bytes(pickle.dumps({"a": shared, "b": shared, "c": np.arange(50.0)}, 2))  # a and b are one object
+    assert set(read_pickle(file).arrays) == set("abc")
+    file.write_bytes(pickle.dumps({name: np.arange(50.0) for name in "abc"}, 2))
+    with pytest.raises(FormatError, match=r"c: not readable: more than 1000 bytes of arrays"):
+        read_pickle(file)
+
+
 def dictionary(name: bytes, value: bytes) -> bytes:
     """A dictionary of one entry."""
     return b"\x80\x02}U" + bytes([len(name)]) + name + value + b"s."
