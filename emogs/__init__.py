@@ -3,6 +3,7 @@
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 
@@ -21,8 +22,20 @@ __version__ = version("emogs")
 
 def __getattr__(name: str) -> Any:
     """A public name that is asked for while the command line runs."""
-    if name.startswith("_") and name != "__all__":
-        raise AttributeError(f"module 'emogs' has no attribute {name!r}")
-    from emogs import _api
+    if name == "__all__" or not name.startswith("_"):
+        from emogs import _api
 
-    return getattr(_api, name)
+        if name == "__all__" or name in _api.__all__:
+            return getattr(_api, name)
+    raise AttributeError(f"module 'emogs' has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """Keeps `emogs.rasterize` the function: importing the module of that name would put itself there."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name != "rasterize" or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

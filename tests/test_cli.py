@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import emogs
 from emogs import cli
 from emogs.head import builtin_head
 
@@ -48,6 +49,20 @@ def test_public_names_are_there_in_the_command_too():
     code += "assert not hasattr(emogs, 'nonsense'); from emogs import Cameras, rasterize; print(set(emogs.__all__))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "'rasterize'" in answer.stdout
+
+
+def test_rasterize_is_the_function_in_the_command_too():
+    """The module emogs.rasterize has the same name; whichever of both is imported first."""
+    code = "import sys; sys.argv[0] = 'bin/emogs'\n"
+    code += "import emogs.rasterize; assert 'torch' in sys.modules; from emogs import *\n"
+    code += "print(emogs.rasterize, rasterize, emogs.rasterize is rasterize)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.count("<function rasterize") == 2 and answer.stdout.endswith("True\n")
+
+
+def test_a_wrong_public_name_is_missed_in_emogs():
+    with pytest.raises(AttributeError, match="module 'emogs' has no attribute 'Gausians'"):
+        emogs.Gausians  # noqa: B018
 
 
 def test_module_and_command_are_one():
