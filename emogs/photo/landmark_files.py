@@ -1,7 +1,8 @@
 """Landmarks over time in files as trackers and scripts write them: npz, npy, csv, json. Read, checked, no code run.
 
 * npz, npy: `landmarks` [T, P, 2 or more] (an npz's only array may have any name); `visibility` [T, P], `fps`, `size`.
-* csv, a row a frame: `x_0`, `y_0`, ... (OpenFace's; also `x0`, `landmark_0_x`); `timestamp` or `frame`, `success`.
+* csv, a row a frame: `x_0`, `y_0`, ... (OpenFace's; also `x0`, `landmark_0_x`); `v_0`, ... (visibility);
+  `timestamp` or `frame`; `success`.
 * csv, a row a point: `frame`, `landmark`, `x`, `y`; `visibility`.
 * json: a list of frames, or an object of `frames`, `fps`, `size`. A frame is null, a list of points, or an object of
   `landmarks` or `face_landmarks` (MediaPipe's; the first face) and `time`. A point is [x, y] or {"x": , "y": }.
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..head.fields import read_npz, reading
-from ..io.files import FormatError
+from ..io.files import FormatError, shown
 
 LARGEST_FILE = 2**30
 """Bytes; a larger file is refused before it is read."""
@@ -102,10 +103,14 @@ def _by_clock(path: Path, read: _Read) -> tuple[Numbers, Numbers | None]:
         places = times - times[0]
     else:
         read.fps = read.fps or (1 / float(np.median(steps)) if len(steps) else None)
-        places = (times - times[0]) * (read.fps or 1)
+        with np.errstate(all="ignore"):  # what overflows is refused below
+            places = (times - times[0]) * (read.fps or 1)
+    most = min(MOST_FRAMES, 200 * len(times) + 10_000)  # a few rows and a distant one would ask for gigabytes
+    if len(places) and not 0 <= places[-1] < most:  # before it becomes a whole number, which has an end
+        raise FormatError(
+            path, "time", f"expected at most {most} frames for {len(times)} rows, got {float(places[-1]):g}"
+        )
     rows = np.rint(places).astype(np.int64)
-    if len(rows) and not rows[-1] < MOST_FRAMES:
-        raise FormatError(path, "time", f"expected at most {MOST_FRAMES} frames, got {float(places[-1]):g}")
     if (np.diff(rows) == 0).any():
         where = int(np.flatnonzero(np.diff(rows) == 0)[0]) + 1
         raise FormatError(path, f"frame {where}", f"expected one frame at a time at {read.fps:g} a second, got two")
@@ -127,7 +132,7 @@ def _rate(path: Path, value: Any, name: str = "fps") -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
-        raise FormatError(path, name, f"expected a number above 0, got {_shown(value)}")
+        raise FormatError(path, name, f"expected a number above 0, got {shown(value)}")
     return float(value)
 
 
@@ -135,7 +140,7 @@ def _size(path: Path, values: Any) -> tuple[float, float] | None:
     if values is None:
         return None
     if not isinstance(values, (list, tuple)) or len(values) != 2:
-        raise FormatError(path, "size", f"expected width and height in pixels, got {_shown(values)}")
+        raise FormatError(path, "size", f"expected width and height in pixels, got {shown(values)}")
     width, height = (_rate(path, value, "size") for value in values)
     return (width, height) if width and height else None
 
@@ -189,7 +194,7 @@ def _read_csv(path: Path) -> _Read:
     count = len(columns["x"])
     if not count or any(sorted(columns[axis]) != list(range(count)) for axis in "xy"):
         raise FormatError(
-            path, "head", f"expected x_0, y_0 to x_N, y_N, or frame, landmark, x, y; got {_shown(names[:6])}"
+            path, "head", f"expected x_0, y_0 to x_N, y_N, or frame, landmark, x, y; got {shown(names[:6])}"
         )
     points = np.stack([rows[:, [columns[axis][i] for i in range(count)]] for axis in "xy"], -1)
     failed = np.zeros(len(rows), bool)
@@ -197,16 +202,22 @@ def _read_csv(path: Path) -> _Read:
         if name in names:
             failed |= rows[:, names.index(name)] == 0
     points[failed] = np.nan
+    visibility = None
+    if columns["v"]:
+        if sorted(columns["v"]) != list(range(count)):
+            raise FormatError(path, "head", f"expected v_0 to v_{count - 1} or none of them")
+        visibility = np.nan_to_num(rows[:, [columns["v"][i] for i in range(count)]])
     seconds = next((name for name in _SECONDS if name in names), None)
     clock = seconds or ("frame" if "frame" in names else None)
-    return _Read(points, times=None if clock is None else rows[:, names.index(clock)], counted=clock == "frame")
+    times = None if clock is None else rows[:, names.index(clock)]
+    return _Read(points, visibility, times, counted=clock == "frame")
 
 
 def _long(path: Path, names: list[str], rows: Numbers) -> _Read:
     """A row a point."""
     index = next((name for name in ("landmark", "index", "point", "id") if name in names), None)
     if index is None:
-        raise FormatError(path, "head", f"expected a column landmark beside frame, x, y; got {_shown(names)}")
+        raise FormatError(path, "head", f"expected a column landmark beside frame, x, y; got {shown(names)}")
     frames, points = (rows[:, names.index(name)] for name in ("frame", index))
     for name, column, most in (("frame", frames, MOST_FRAMES), (index, points, MOST_POINTS)):
         wrong = np.flatnonzero(~((column == np.rint(column)) & (column >= 0) & (column < most)))
@@ -250,7 +261,7 @@ def _table(path: Path) -> tuple[list[str], Numbers]:
             try:
                 out[k, i] = float(row[i]) if row[i].strip() else math.nan
             except ValueError:
-                expected = f"expected a number or nothing, got {_shown(row[i])}"
+                expected = f"expected a number or nothing, got {shown(row[i])}"
                 raise FormatError(path, f"row {line}, column {head[i]!r}", expected) from None
     return head, out
 
@@ -267,20 +278,20 @@ def _read_json(path: Path) -> _Read:
     told = data if isinstance(data, dict) else {}
     frames = told.get("frames") if isinstance(data, dict) else data
     if not isinstance(frames, list) or not frames:
-        raise FormatError(path, "frames", f"expected a list of frames, got {_shown(frames)}")
+        raise FormatError(path, "frames", f"expected a list of frames, got {shown(frames)}")
     found = [_json_frame(path, f"frame {i}", frame) for i, frame in enumerate(frames)]
     count = max((len(points) for points, _, _ in found), default=0)
-    shown = np.full((len(found), count, 3), np.nan)
+    values = np.full((len(found), count, 3), np.nan)
     for i, (points, _, _) in enumerate(found):
         if len(points) not in (0, count):
             raise FormatError(path, f"frame {i}", f"expected {count} points as in other frames, got {len(points)}")
-        shown[i, : len(points)] = np.array(points, np.float64).reshape(-1, 3)
+        values[i, : len(points)] = np.array(points, np.float64).reshape(-1, 3)
     seen = any(has for _, has, _ in found)
     times = [time for _, _, time in found]
     timed = all(time is not None for time in times)
     return _Read(
-        shown[..., :2],
-        np.nan_to_num(shown[..., 2]) if seen else None,
+        values[..., :2],
+        np.nan_to_num(values[..., 2]) if seen else None,
         np.array(times, np.float64) if timed else None,
         fps=_rate(path, told.get("fps")),
         size=_size(path, told.get("size")),
@@ -293,7 +304,7 @@ def _json_frame(path: Path, where: str, frame: Any) -> tuple[list[tuple[float, f
     if isinstance(frame, dict):
         time = frame.get("time", frame.get("timestamp"))
         if time is not None and (isinstance(time, bool) or not isinstance(time, (int, float)) or not abs(time) < 1e9):
-            raise FormatError(path, where, f"expected a time in seconds, got {_shown(time)}")
+            raise FormatError(path, where, f"expected a time in seconds, got {shown(time)}")
         names = ("landmarks", "face_landmarks", "faceLandmarks")
         frame = next((frame[name] for name in names if name in frame), frame)
     while isinstance(frame, list) and frame and isinstance(frame[0], list) and frame[0] and _is_point(frame[0][0]):
@@ -301,13 +312,18 @@ def _json_frame(path: Path, where: str, frame: Any) -> tuple[list[tuple[float, f
     if frame is None:
         frame = []
     if not isinstance(frame, list):
-        raise FormatError(path, where, f"expected null or a list of points, got {_shown(frame)}")
+        raise FormatError(path, where, f"expected null or a list of points, got {shown(frame)}")
     points, seen = [], False
     for k, point in enumerate(frame):
         x, y, visibility = _json_point(path, f"{where}, point {k}", point)
         seen |= visibility is not None
         points.append((x, y, 1.0 if visibility is None else visibility))
     return points, seen, time
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a float can hold it; JSON's whole numbers have no bound."""
+    return type(value) is float or (type(value) is int and abs(value) < 2**1000)
 
 
 def _is_point(value: Any) -> bool:
@@ -320,17 +336,11 @@ def _json_point(path: Path, where: str, point: Any) -> tuple[float, float, float
         return math.nan, math.nan, None
     values = [point.get("x"), point.get("y")] if isinstance(point, dict) else point
     seen = (point.get("visibility") or None) if isinstance(point, dict) else None
-    if not isinstance(values, list) or len(values) < 2 or not all(type(value) in (int, float) for value in values[:2]):
-        raise FormatError(path, where, f'expected [x, y] or {{"x": , "y": }}, got {_shown(point)}')
+    if not isinstance(values, list) or len(values) < 2 or not all(map(_is_number, values[:2])):
+        raise FormatError(path, where, f'expected [x, y] or {{"x": , "y": }}, got {shown(point)}')
     if seen is not None and (isinstance(seen, bool) or not isinstance(seen, (int, float)) or not 0 <= seen <= 1):
-        raise FormatError(path, where, f"expected a visibility from 0 to 1, got {_shown(seen)}")
+        raise FormatError(path, where, f"expected a visibility from 0 to 1, got {shown(seen)}")
     return float(values[0]), float(values[1]), seen
 
 
 _READERS = {".npz": _read_npz, ".npy": _read_npy, ".csv": _read_csv, ".json": _read_json}
-
-
-def _shown(value: object) -> str:
-    """A short form of what came."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -60,6 +60,12 @@ def test_csv_with_a_row_a_point(tmp_path):
     assert np.allclose(read.landmarks[[0, 1, 3]], POINTS[[0, 1, 3]]) and float(read.visibility[0, 0]) == 0.9
 
 
+def test_csv_with_visibility_in_the_frame_s_row(tmp_path):
+    text = "x_0,y_0,v_0,x_1,y_1,v_1\n1,2,0.5,3,4,1\n1,2,,3,4,0.25"
+    read = load_landmarks(written(tmp_path, "seen.csv", text))
+    assert read.visibility is not None and read.visibility.tolist() == [[0.5, 1], [0, 0.25]]
+
+
 @pytest.mark.parametrize("form", ["lists", "objects", "mediapipe"])
 def test_json(tmp_path, form):
     frames: list[object] = []
@@ -87,6 +93,10 @@ def test_json(tmp_path, form):
         ("a.csv", "x_0,y_0\n1,smile", "row 2, column 'y_0': expected a number"),
         ("a.csv", "time,x_0,y_0\n1,1,1\n1,1,1", "frame 1: expected a time after"),
         ("a.csv", "time,x_0,y_0\n0,1,1\n1,1,1\n2,1,1\n1e9,1,1", "time: expected at most"),
+        ("a.csv", "time,x_0,y_0\n0,1,1\n1,1,1\n2,1,1\n1e30,1,1", "time: expected at most 10800 frames for 4 rows"),
+        ("a.csv", "time,x_0,y_0\n0,1,1\n1,1,1\n2,1,1\n20000,1,1", "time: expected at most 10800 frames for 4 rows"),
+        ("a.csv", "time,x_0,y_0\n0,1,1\n1e-320,1,1\n2e-320,1,1", "time: expected at most"),
+        ("a.csv", "x_0,y_0,x_1,y_1,v_1\n1,2,3,4,1", "head: expected v_0 to v_1"),
         ("a.csv", "frame,landmark,x,y\n0,0.5,1,1", "row 2, column 'landmark': expected a count"),
         ("a.csv", "frame,landmark,x,y\n0,0,1,1\n999999,9999,1,1", "expected rows for most"),
         ("a.json", "[", "JSON: not readable"),
@@ -97,6 +107,7 @@ def test_json(tmp_path, form):
         ("a.json", '{"fps": -1, "frames": [[[1, 2]]]}', "fps: expected a number above 0"),
         ("a.json", '{"size": 3, "frames": [[[1, 2]]]}', "size: expected width and height"),
         ("a.json", '[{"time": "now", "landmarks": [[1, 2]]}]', "frame 0: expected a time"),
+        ("a.json", f"[[[1{400 * '0'}, 2]]]", "frame 0, point 0: expected"),
         ("a.json", "[null]", "frames: expected frames of points"),
     ],
 )
