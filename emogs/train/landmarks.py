@@ -7,6 +7,7 @@ Technologies; none is shipped), in the guises of an earlier version of `emogs.da
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -132,6 +133,12 @@ def load(files: list[Path]) -> Faces:
     return np.concatenate(images), np.concatenate(landmarks)
 
 
+def _run_of(config: LandmarkTraining, kept: int) -> str:
+    """Tells apart runs that must not go on from each other: by all settings but where and how fast they work."""
+    settings = {name: value for name, value in asdict(config).items() if name not in ("work", "out", "threads")}
+    return hashlib.sha256(json.dumps([settings, kept]).encode()).hexdigest()[:12]
+
+
 def train(config: LandmarkTraining, faces: Faces, held: Faces) -> tuple[LandmarkNet, list[dict]]:
     """Trains on faces from the last finished epoch on; `held` faces only judge."""
     torch.set_num_threads(max(1, config.threads - 1))
@@ -143,7 +150,7 @@ def train(config: LandmarkTraining, faces: Faces, held: Faces) -> tuple[Landmark
     optimizer = torch.optim.AdamW(net.parameters(), config.rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, config.epochs * steps, pct_start=0.15)
     history: list[dict] = []
-    state = config.work / f"training-{config.seed}-{kept}-{config.epochs}.pt"
+    state = config.work / f"training-{_run_of(config, kept)}.pt"
     if state.exists():
         saved = torch.load(state, weights_only=True)
         net.load_state_dict(saved["net"])

@@ -57,6 +57,13 @@ def test_templates_share_the_pictures(config, ict_folder):
     assert not np.array_equal(recipe.load(shards["ict"][:1])[0], recipe.load(shards["builtin"][:1])[0])
 
 
+def test_a_run_on_other_pictures_does_not_go_on_from_a_finished_one(config, ict_folder):
+    recipe.main(replace(config, epochs=1))
+    first = load_file(config.out)
+    recipe.main(replace(config, epochs=1, template=(str(ict_folder),)))
+    assert not all(torch.equal(value, first[name]) for name, value in load_file(config.out).items())
+
+
 def test_wrong_settings_are_named(config):
     with pytest.raises(ValueError, match="count: expected at least 8"):
         recipe.main(replace(config, count=7))
