@@ -60,7 +60,7 @@ class Side:
             what = "a git revision, a wheel or the folder of a built checkout"
             raise ValueError(f"{revision}: expected {what}") from None
         folder = BUILDS / commit[:16]
-        if not list(folder.glob("emogs/_C.*")):
+        if native_module(folder) is None:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
                 command(["git", "archive", "-o", archive.name, commit], ROOT)
@@ -90,9 +90,15 @@ class Side:
     def module(self) -> str | None:
         """A hash of the whole native module; None if there is none, or it is no ELF file."""
         try:
-            return module_hash(next(self.folder.glob("emogs/_C.*.so")))
-        except (StopIteration, ValueError):
+            module = native_module(self.folder)
+            return module and module_hash(module)
+        except ValueError:
             return None
+
+
+def native_module(folder: Path) -> Path | None:
+    """The compiled module of a checkout or wheel; its stub, `_C.pyi`, lies beside it also before it is built."""
+    return next((path for path in folder.glob("emogs/_C.*") if path.suffix in (".so", ".pyd")), None)
 
 
 def unpacked(wheel: Path) -> Path:
@@ -126,7 +132,7 @@ def extract(wheel: Path, folder: Path) -> None:
             archive.extractall(folder)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
         raise ValueError(f"{wheel}: expected a wheel, which is a zip file; {error}") from None
-    if not list(folder.glob("emogs/_C.*")):
+    if native_module(folder) is None:
         raise ValueError(f"{wheel}: expected a wheel with the native module emogs/_C, found none in it")
 
 

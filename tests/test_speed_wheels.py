@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def wheel(folder: Path, name: str = f"emogs-1.0-{TAG}.whl", module: bool = True,
     folder.mkdir(exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for file in ROOT.glob("emogs/**/*"):
-            if file.suffix in {".py", ".json", ".safetensors", ".npz"} or (module and file.suffix == ".so"):
+            if file.suffix in {".py", ".pyi", ".json", ".safetensors", ".npz"} or (module and file.suffix == ".so"):
                 archive.write(file, file.relative_to(ROOT))
         archive.writestr("emogs-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: emogs\nVersion: 1.0\n")
         if slow:
@@ -96,3 +97,20 @@ def test_what_is_no_wheel_of_emogs_for_this_python_is_refused(tmp_path):
     bent = tmp_path / "bent" / f"emogs-1.0-{TAG}.whl"
     bent.write_bytes(content)
     refused(bent, "expected a wheel, which is a zip file; Bad CRC-32")
+
+
+def test_a_build_that_was_interrupted_is_made_again(tmp_path, monkeypatch):
+    """Its folder has the sources, and with them the native module's stub."""
+    stub = tmp_path / "builds" / (16 * "c") / "emogs" / "_C.pyi"
+    stub.parent.mkdir(parents=True)
+    stub.touch()
+    asked = []
+
+    def command(arguments, folder, **environment):
+        asked.extend(arguments)
+        if "archive" in arguments:
+            tarfile.open(arguments[arguments.index("-o") + 1], "w").close()
+        return 40 * "c"
+
+    monkeypatch.setattr(speed_side, "command", command)
+    assert Side.of("main").folder == stub.parents[1] and "build_ext" in asked
