@@ -11,6 +11,7 @@ import tyro
 from tyro.conf import Positional
 
 from .cli_arguments import check_output, run_command
+from .cli_votes import convert_votes, dataset_of_file
 
 MOST_FRAMES_A_SECOND = 1000
 
@@ -61,9 +62,9 @@ def convert(
 
     Args:
         what: A text such as `happy=0.7,surprise=0.2`, `AU12C, R14A` or `brow: sad; mouth: happy`, or a .csv or .json
-            file: emogs' own, OpenFace's, Live Link Face's.
+            file: emogs' own, OpenFace's, Live Link Face's, or FER+'s votes on pictures (fer2013new.csv).
         to: The language wanted, or a data set whose label to name; `emogs emotion list` prints them all.
-        source: The language of WHAT, where it is not plain, or the data set of which WHAT is a label.
+        source: The language of WHAT, where it is not plain, or the data set of which WHAT is a label or holds votes.
         out: The .csv or .json to write.
         articulation: Where to write the jaw, gaze, blinks and speech that the source held, as ARKit shapes.
         fps: Frames a second: of a file that counts frames, and of what is written.
@@ -77,6 +78,14 @@ def convert(
     from .emotion.converters import convert as translate
 
     _check_known("--to", to)
+    if source is not None:
+        _check_known("--source", source)
+    if dataset := dataset_of_file(what, source):
+        if not fps is pulse is articulation is None:
+            raise ValueError(f"{what}: holds votes on pictures, which have no time: --fps, --pulse, --articulation")
+        for loss in convert_votes(what, dataset, to, out):
+            _note(loss)
+        return
     track = _track(what, source, fps, pulse)
     if fps is not None and len(track.times) > 1:
         try:

@@ -40,8 +40,9 @@ def test_the_photo_lines_run(tmp_path, monkeypatch):
 def test_the_lines_about_emotions_run(tmp_path, monkeypatch):
     block = next(iter(re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "emotions.md").read_text(), re.DOTALL)))
     monkeypatch.chdir(tmp_path)
-    votes = torch.tensor([[1.0, 7, 0, 0, 0, 0, 0, 1, 1, 0]])
-    names = {"votes": votes, "logits": torch.zeros(1, 8)}
+    head = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    (tmp_path / "fer2013new.csv").write_text(f"Usage,Image name,{head}\nTraining,a.png,1,7,0,0,0,0,0,1,1,0\n")
+    names = {"logits": torch.zeros(1, 8)}
     exec(block, names)
     assert names["mixed"].shape == (3, 7) and names["shapes"].values.shape[1] == 52 and names["loss"].isfinite()
     assert names["smile"].at(0.4).shape == (7,)

@@ -46,6 +46,7 @@ from .regions import (
 from .tables import EMOTIONS, EmotionTables, default_tables, load_tables
 from .tracks import Track, load_track, save_track
 from .trajectories import EASES, Episode, Trajectory, find_episode, frame_times, pulse
+from .votes import VoteTable, dataset_of_votes, load_votes
 
 __all__ = [
     "AFFECT_NAMES",
@@ -67,6 +68,7 @@ __all__ = [
     "Track",
     "Trajectory",
     "UnitReading",
+    "VoteTable",
     "action_units_from_emotion",
     "action_units_from_expression",
     "action_units_from_pain",
@@ -76,6 +78,7 @@ __all__ = [
     "class_codes",
     "conversion_table",
     "convert",
+    "dataset_of_votes",
     "default_tables",
     "distribution_from_emotion",
     "distribution_from_votes",
@@ -103,6 +106,7 @@ __all__ = [
     "levels_from_intensities",
     "load_tables",
     "load_track",
+    "load_votes",
     "pain_from_action_units",
     "parse_action_units",
     "parse_emotion",

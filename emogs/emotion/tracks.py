@@ -7,12 +7,9 @@ where it is, what was expected there and what came.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +19,12 @@ import torch
 from torch import Tensor
 
 from ..io.files import FormatError, replacing, shown
-from ..io.text import parse_json, read_text
+from ..io.text import csv_rows, parse_json, read_text
 from .checks import check_floats
 from .languages import Language, find_language, languages
 from .tables import EmotionTables, default_tables
 from .trajectories import EASES, Ease, Trajectory
+from .votes import dataset_of_votes
 
 LARGEST_FILE = 256 * 2**20
 """Bytes; a larger file is refused before it is read."""
@@ -120,11 +118,13 @@ def save_track(path: str | Path, track: Track, tables: EmotionTables | None = No
 
 
 def _read_csv(path: Path, text: str, chosen: Language | None, fps: float | None, tables: EmotionTables) -> Track:
-    rows = _csv_rows(path, text)
+    rows = csv_rows(path, text)
     line, head = next(rows, (1, []))
     names = [name.strip() for name in head]
     if not any(names):
         raise FormatError(path, f"row {line}", "expected a head of column names, got nothing")
+    if dataset := dataset_of_votes(names):
+        raise FormatError(path, "head", f"holds votes on pictures ({dataset}), not over time; load_votes reads it")
     spoken = chosen or _guess(path, names, tables)
     places = _places(path, names, spoken)
     clock = _Clock(path, [name.lower() for name in names], fps)
@@ -231,17 +231,6 @@ def _track(
         ignored,
         skipped,
     )
-
-
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not empty, with their line numbers."""
-    reader = csv.reader(io.StringIO(text, newline=""))
-    try:
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                yield reader.line_num, row
-    except csv.Error as error:
-        raise FormatError(path, f"row {reader.line_num}", str(error)) from None
 
 
 def _guess(path: Path, names: list[str], tables: EmotionTables) -> Language:

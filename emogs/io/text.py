@@ -1,9 +1,12 @@
-"""Text and JSON of a file that nobody vouches for: what is wrong with it is said by line and column."""
+"""Text, CSV and JSON of a file that nobody vouches for: what is wrong with it is said by line and column."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,17 @@ def parse_json(path: str | Path, text: str) -> Any:
         raise FormatError(path, f"JSON: line {error.lineno}, column {error.colno}", f"{expected}, got {came}") from None
     except (ValueError, RecursionError) as error:
         raise FormatError(path, "JSON", str(error)) from None
+
+
+def csv_rows(path: str | Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a CSV text that are not empty, with their line numbers. Raises FormatError."""
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise FormatError(path, f"row {reader.line_num}", str(error)) from None
 
 
 def _refuse_constant(name: str) -> float:

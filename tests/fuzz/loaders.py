@@ -47,6 +47,7 @@ from emogs.emotion import (  # noqa: E402
     languages,
     load_tables,
     load_track,
+    load_votes,
     pulse,
     save_track,
 )
@@ -162,6 +163,28 @@ def json_files(folder: Path) -> list[Path]:
     by_hand = folder / "by_hand.json"
     by_hand.write_text((ROOT / "examples" / "performance.json").read_text())
     return [*track_files(folder, ".json"), by_hand]
+
+
+def vote_files(folder: Path) -> list[Path]:
+    """As FER+ writes them, and without the columns that are no classes."""
+    classes = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt"
+    (folder / "fer2013new.csv").write_text(
+        f"Usage,Image name,{classes},unknown,NF\n"
+        "Training,fer0000000.png,4,0,0,1,3,2,0,0,0,0\nPublicTest,fer0000002.png,0,9,0,0,0,0,0,1,0,0\n"
+        "Training,,0,0,0,0,0,0,0,0,0,10\n"
+    )
+    (folder / "plain.csv").write_text(f"{classes}\n1,2,3,4,0,0,0,0\n0,0,0,0,0,0,0,10\n")
+    return [folder / "fer2013new.csv", folder / "plain.csv"]
+
+
+def sound_votes(table: Any) -> bool:
+    p, trust = table.distribution()
+    named = len(table.images) == len(table.usages) == len(table.votes) > 0
+    return (
+        named
+        and finite(p, trust)
+        and bool(((p.sum(-1) - 1).abs() < 1e-4).all() and ((trust >= 0) & (trust <= 1)).all())
+    )
 
 
 def sound_track(track: Track) -> bool:
@@ -384,6 +407,7 @@ _FRAMES_A_SECOND = 30.0
 _ALL = (
     Loader("track-csv", csv_files, lambda p: load_track(p, fps=_FRAMES_A_SECOND), (damage, hurt_csv), sound_track),
     Loader("track-json", json_files, lambda p: load_track(p, fps=_FRAMES_A_SECOND), (damage, hurt_json), sound_track),
+    Loader("votes", vote_files, load_votes, (damage, hurt_csv), sound_votes),
     Loader("emotion-text", text_files, parse_text, (damage, hurt_words), sound_text, ValueError),
     Loader(
         "emotion-tables", table_files, load_tables, (damage, hurt_json, hurt_json),
