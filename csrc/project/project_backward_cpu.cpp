@@ -185,7 +185,26 @@ struct BasisGrad {
   const MaybeHalf<T>& basis;
   T* grad_basis;  // or null
   int64_t width;
+  bool first;  // nobody has written these rows yet: they are stored, not added to
 };
+
+/// grad_basis_k += weight grad over `values` scalars. The first is stored, with the bits of a sum with zeros: that
+/// saves filling and reading the largest tensor of the call.
+template <class T>
+void add_component(T weight, const T* grad, int64_t values, bool first, T* to) {
+  using V = Lanes<T>;
+  const V zero = V(T(0));
+  if (first && weight == T(0))  // times infinity or NaN would not be zero
+    for_each_register<T>(values, [&](int64_t j, auto lanes) { store(zero, to + j, lanes); });
+  else if (first)
+    for_each_register<T>(values, [&](int64_t j, auto lanes) {
+      store(multiply_add(V(weight), load(grad + j, lanes), zero), to + j, lanes);
+    });
+  else if (weight != T(0))
+    for_each_register<T>(values, [&](int64_t j, auto lanes) {
+      store(multiply_add(V(weight), load(grad + j, lanes), load(to + j, lanes)), to + j, lanes);
+    });
+}
 
 /// Adds e_k grad to the basis, and <basis_k, grad> to the emotion sums, over `block` of one field; `grad` has records.
 /// Entries without a gradient are left out of the sums: those of a culled Gaussian may be infinite or NaN.
@@ -203,12 +222,7 @@ void add_components_backward(const ProjectBackward<T>& p, const BasisGrad<T>& to
   };
   for (int64_t k = 0; to.basis && k < p.components; k++) {
     const int64_t at = (k * p.count + block.begin) * to.width;
-    const T weight = p.emotion[row * p.components + k];
-    if (to.grad_basis && weight != T(0))
-      for_each_register<T>(values, [&](int64_t j, auto lanes) {
-        T* sum = to.grad_basis + at + j;
-        store(multiply_add(V(weight), load(grad + j, lanes), load(sum, lanes)), sum, lanes);
-      });
+    if (to.grad_basis) add_component(p.emotion[row * p.components + k], grad, values, to.first, to.grad_basis + at);
     if (emotion_sums) emotion_sums[k] += to.basis.half ? product(to.basis.half + at) : product(to.basis.full + at);
   }
 }
@@ -232,7 +246,7 @@ void add_stored(const ProjectBackward<T>& p, Rows rows, int64_t element, Block b
     constexpr int width = sizeof(columns.at) / sizeof(columns.at[0]);
     T records[width * kBlockSize] = {};
     columns.add_to(records, kBlockSize);
-    add_components_backward(p, {basis, grad_basis, width}, rows.emotion, block, records, emotion_sums);
+    add_components_backward(p, {basis, grad_basis, width, element == 0}, rows.emotion, block, records, emotion_sums);
   };
   pull(p.basis_means, p.grad_basis_means, from.delta_means);
   pull(p.basis_rotations, p.grad_basis_rotations, from.delta_rotations);
@@ -241,20 +255,32 @@ void add_stored(const ProjectBackward<T>& p, Rows rows, int64_t element, Block b
   if (p.harmonics) pull(p.basis_colors, p.grad_basis_colors, grads.delta_colors);
 }
 
+/// Zeros in a block of a field of the basis' gradient.
+template <class T>
+void clear_components(const ProjectBackward<T>& p, T* grad_basis, int64_t width, Block block) {
+  for (int64_t k = 0; k < p.components; k++)
+    memset(grad_basis + (k * p.count + block.begin) * width, 0, sizeof(T) * block.size * width);
+}
+
 /// Gradient of plain colours in one image, over each run of Gaussians that are visible there.
 template <class T>
 void plain_colors_backward(const ProjectBackward<T>& p, Rows rows, Block block, int64_t image, T* emotion_sums) {
   const auto visible = [&](int i) { return p.splats[kSplatSize * (image * p.count + block.begin + i) + 7] != T(0); };
-  for (int begin = 0, end; begin < block.size; begin = end + 1) {
-    for (end = begin; end < block.size && visible(end); end++) continue;
+  for (int begin = 0, end; begin < block.size; begin = end) {
+    const bool shown = visible(begin);
+    for (end = begin; end < block.size && visible(end) == shown; end++) continue;
     const Block run = {block.begin + begin, end - begin};
+    if (!shown) {
+      if (image == 0 && p.grad_basis_colors) clear_components(p, p.grad_basis_colors, p.channels, run);
+      continue;
+    }
     const T* grad = p.grad_splat_colors + (image * p.count + run.begin) * p.channels;
     if (p.grad_colors) {
       T* stored = p.grad_colors + (rows.gaussian * p.count + run.begin) * p.channels;
       for (int64_t j = 0; j < run.size * p.channels; j++) stored[j] += grad[j];
     }
     if (p.emotion)
-      add_components_backward(p, {p.basis_colors, p.grad_basis_colors, p.channels}, rows.emotion, run, grad,
+      add_components_backward(p, {p.basis_colors, p.grad_basis_colors, p.channels, image == 0}, rows.emotion, run, grad,
                               emotion_sums);
   }
 }

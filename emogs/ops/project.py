@@ -26,9 +26,8 @@ SPLAT_SIZE = 8
 # Gaussians whose part in a camera's or an emotion's gradient is summed in one go; never from the thread count.
 _SLICE = 2048
 _CUDA_SLICE = 32  # csrc/project/project.cuh's kWarp
-_WRITTEN_ON_CUDA = {"means", "quats", "scales", "opacities", "colors"} | {
-    name for name in Scene._fields if name.startswith("basis")
-}
+_WRITTEN = {name for name in Scene._fields if name.startswith("basis")}  # gradients that need not be zero before
+_WRITTEN_ON_CUDA = _WRITTEN | {"means", "quats", "scales", "opacities", "colors"}
 _CAMERA_SUMS = 19  # csrc/project/project_backward_cpu.cpp's kCameraSums
 
 
@@ -227,10 +226,10 @@ def _backward(*args):
     grad_colors, grad_normals = grad_colors.split([scene.colors.shape[-1], 3 * scene.normals], -1)
     elements, cameras = scene.batch.numel(), scene.images[-1]
     on_cuda = where["device"] >= 0
-    # CUDA writes these itself, unless there is nothing to run. Gradients of a float16 basis are summed in float32.
-    written = _WRITTEN_ON_CUDA if on_cuda and elements * cameras * scene.gaussians else set()
-    if scene.batches[0].numel() != 1:
-        written = {name for name in written if name.startswith("basis")}
+    # Kernels write these, unless there is nothing to run. Gradients of a float16 basis are summed in float32.
+    written = _WRITTEN_ON_CUDA if on_cuda and scene.batches[0].numel() == 1 else _WRITTEN
+    if not elements * cameras * scene.gaussians:
+        written = set()
     grads: dict[str, Tensor | None] = {
         name: (torch.empty if name in written else torch.zeros)(t.shape, dtype=scene.means.dtype, device=t.device)
         if n and t is not None
