@@ -4,7 +4,8 @@ Every kernel file is compiled for sm_80, sm_90 and sm_120; registers, spills, me
 compared with cuda_budget.json. The same compiler gives the same machine code, hence always the same verdict. What is
 new, gone, worse than the budget or bad without a reason fails.
 
-    check    exit code 0: within the budget; 1: not, and what; 77: cannot tell (no nvcc here, or another one)
+    check    exit code 0: within the budget; 1: not, and what; 2: no such budget;
+             77: cannot tell (no nvcc here, or another one)
     accept   rewrites the budget after an intended change and prints what moved
     table    prints all figures
 """
@@ -24,7 +25,7 @@ from cuda_kernels import (
     code_flags,
     measure,
 )
-from gate import ROOT, Broken, CannotTell, console, main
+from gate import ROOT, BadInput, Broken, CannotTell, console, main
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
@@ -40,6 +41,8 @@ def check(only: Positional[str] = "", budget: Path = PATH) -> int:
         budget: The file with the figures.
     """
     start = time.perf_counter()
+    if not budget.is_file():
+        raise BadInput(f"--budget {budget}: no such file")
     tools, was = Tools.find(), Budget.load(budget)
     for name, version in was.tools.items():
         if tools.versions[name] != version:

@@ -23,6 +23,10 @@ class CannotTell(Exception):
     """The tools are not there, or not those that the committed figures were made with."""
 
 
+class BadInput(Exception):
+    """Arguments that a command cannot take; one line."""
+
+
 class Broken(Exception):
     """Something does not compile or run, or cannot be judged."""
 
@@ -50,6 +54,9 @@ def main(subject: str, commands: dict[str, Callable[..., int]], description: str
     except CannotTell as reason:
         console.print(f"{subject}: cannot tell: {reason}", markup=False)
         sys.exit(CANNOT_TELL)
+    except BadInput as error:
+        console.print(f"{subject}: {error}", markup=False)
+        sys.exit(2)
     except Broken as error:
         console.print(f"{subject}: {error}", markup=False)
         sys.exit(1)

@@ -18,12 +18,15 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent))
+
+from emogs.cli_arguments import UsageError, run_command  # noqa: E402
+
 HISTORY = HERE / "results" / "history"
 WARM = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296"}  # no page faults of fresh results
 BAD_INPUT = 2
@@ -273,7 +276,10 @@ def main(arguments: list[str] | None = None) -> None:
         "report": report,
     }
     try:
-        sys.exit(tyro.extras.subcommand_cli_from_dict(commands, prog="emogs bench", args=arguments))
+        sys.exit(run_command(commands, "emogs bench", __doc__ or "", sys.argv[1:] if arguments is None else arguments))
+    except UsageError as error:
+        print(f"emogs: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
     except ValueError as error:
         refuse(error)
         sys.exit(BAD_INPUT)

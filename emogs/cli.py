@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
-from .cli_arguments import read_settings, run_command
+from .cli_arguments import read_settings, run_command, takes_files
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -236,7 +236,7 @@ def _check_folder(out: Path) -> None:
     there = next(folder for folder in (out, *out.parents) if folder.exists())
     if not there.is_dir():
         raise ValueError(f"--out {out}: {there} is a file, expected a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not takes_files(there):
         raise ValueError(f"--out {out}: {there} cannot be written to")
 
 

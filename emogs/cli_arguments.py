@@ -7,6 +7,7 @@ import io
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -36,19 +37,28 @@ def check_output(name: str, path: Path, *endings: str) -> None:
     folder = path.absolute().parent
     if not folder.is_dir():
         raise UsageError(f"{name} {path}: no such folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not takes_files(folder):
         raise UsageError(f"{name} {path}: {folder} cannot be written to")
 
 
-def run_command(commands: dict[str, Callable[..., Any]], prog: str, description: str, arguments: Sequence[str]) -> None:
-    """Runs the command that the arguments name.
+def takes_files(folder: Path) -> bool:
+    """Whether files can be made in a folder; tried, since permissions do not tell of /proc or a read-only disk."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def run_command(commands: dict[str, Callable[..., Any]], prog: str, description: str, arguments: Sequence[str]) -> Any:
+    """Runs the command that the arguments name, and returns its answer.
 
     Raises:
         UsageError: they name none, or do not fit it.
     """
     later = {name: _later(function) for name, function in commands.items()}
     parse = functools.partial(tyro.extras.subcommand_cli_from_dict, prog=prog, description=description)
-    _read(lambda: parse(later, args=list(arguments)), prog, arguments)()
+    return _read(lambda: parse(later, args=list(arguments)), prog, arguments)()
 
 
 def read_settings(kind: Callable[..., Any], prog: str, arguments: Sequence[str]) -> Any:
@@ -56,11 +66,11 @@ def read_settings(kind: Callable[..., Any], prog: str, arguments: Sequence[str])
     return _read(lambda: tyro.cli(kind, prog=prog, args=list(arguments)), prog, arguments)
 
 
-def _later(function: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+def _later(function: Callable[..., Any]) -> Callable[..., Callable[[], Any]]:
     """The function's arguments now, its work when the answer is called: what it prints is not to be caught."""
 
     @functools.wraps(function)
-    def take(*arguments: Any, **settings: Any) -> Callable[[], None]:
+    def take(*arguments: Any, **settings: Any) -> Callable[[], Any]:
         return lambda: function(*arguments, **settings)
 
     return take
@@ -93,6 +103,8 @@ def _line(box: str, prog: str, arguments: Sequence[str]) -> str:
     message, own = " ".join(lines[0].split()) if lines else "wrong arguments", prog.removeprefix("emogs").lstrip()
     items = [line.strip() for line in lines[1:] if re.match(r" {4}\S", line)]
     known = next((line.partition(":")[2].strip() for line in lines if "Available subcommands:" in line), "")
+    if choices := re.fullmatch(r"Expected one of \{(.*)\}\.", message):
+        return f"{own}: expected one of {choices[1]}, got nothing".removeprefix(": ")
     if missing := re.fullmatch(r"Missing from (.*):", message):
         where = missing[1].removeprefix("emogs ")
         if items[0].startswith("{"):

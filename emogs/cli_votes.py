@@ -16,7 +16,7 @@ NO_NAME = "(no name)"
 
 def dataset_of_file(what: str, source: str | None) -> str | None:
     """The data set of whose votes a .csv file is one: by its columns, or because `--source` says so."""
-    if not what.lower().endswith(".csv"):
+    if not (what.lower().endswith(".csv") and Path(what).is_file()):
         return None
     from .emotion import dataset_of_votes, label_sets
 

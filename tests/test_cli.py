@@ -125,6 +125,8 @@ def test_module_and_command_are_one():
         (["head", "export", "builtin", "head.stl"], "OUT head.stl: expected a name that ends in .glb or .obj or .ply"),
         (["head", "convert", "nobody", "head.npz"], "nobody: file: no such file or folder"),
         (["head", "compare", "--out", "heads.png"], "templates: expected one or more, got none"),
+        (["emotion", "convert", "sad", "--to", "arkit", "--out", "/proc/a.csv"], "/proc cannot be written to"),
+        (["avatar", "astronaut", "--out", "/proc/x/y"], "--out /proc/x/y: /proc cannot be written to"),
         (["emotion", "convert", "hapy", "--to", "arkit"], "did you mean 'happy'"),
         (["emotion", "convert", "happy", "--to", "klingon"], "language 'klingon' is unknown; known: emotion, regions"),
         (["emotion", "convert", "none.csv", "--to", "arkit"], "none.csv: No such file"),
@@ -158,7 +160,7 @@ def test_a_file_as_output_folder_is_refused(refused, tmp_path, below):
 
 
 def test_an_output_folder_that_cannot_be_written_is_refused_before_the_work(refused, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli.os, "access", lambda path, mode: path != tmp_path)
+    monkeypatch.setattr(cli, "takes_files", lambda folder: folder != tmp_path)
     assert f"{tmp_path} cannot be written to" in refused("avatar", "astronaut", "--out", str(tmp_path / "new"))
 
 

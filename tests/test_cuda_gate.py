@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import cuda_gate  # noqa: E402
 from cuda_budget import Budget, Entry, changes, come_and_gone, judged, unexplained  # noqa: E402
 from cuda_kernels import (  # noqa: E402
     ARCHITECTURES,
@@ -331,3 +332,12 @@ def test_the_documentation_gives_the_budgets_figures():
         shared = (figures[0]["static_shared"] + figures[0]["dynamic_shared"]) / 1024
         registers, occupancy = (" / ".join(str(f[key]) for f in figures) for key in ("registers", "occupancy"))
         assert said == [str(figures[0]["threads"]), registers, f"{shared:.0f}", occupancy], name
+
+
+def test_a_budget_that_is_not_there_is_a_wrong_argument(tmp_path, monkeypatch, capsys):
+    """With or without nvcc, and before anything is compiled."""
+    monkeypatch.setattr(sys, "argv", ["cuda_gate.py", "check", "--budget", str(tmp_path / "none.json")])
+    with pytest.raises(SystemExit) as end:
+        cuda_gate.main("CUDA kernels", {"check": cuda_gate.check, "table": cuda_gate.table}, None)
+    assert end.value.code == 2
+    assert capsys.readouterr().out == f"CUDA kernels: --budget {tmp_path / 'none.json'}: no such file\n"

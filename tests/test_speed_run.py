@@ -80,6 +80,26 @@ def test_bad_input_is_one_line(arguments, message, monkeypatch, capsys):
     assert said.startswith("emogs bench: ") and message in said
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--wat"], "bench: --wat is unknown"),
+        (["run", "--round", "3"], "did you mean --rounds?"),
+        (["run", "--rounds", "x"], "--rounds: expected a whole number, got 'x'"),
+        (["walk"], "bench: walk is unknown; known: run, compare, selftest, ratios, peers, report"),
+        (["compare", "main"], "bench compare: STR is missing; emogs bench compare --help says what it takes"),
+        ([], "bench: expected one of run, compare, selftest, ratios, peers, report, got nothing"),
+    ],
+)
+def test_wrong_arguments_are_one_line_as_those_of_other_commands(arguments, message, monkeypatch, capsys):
+    for name, value in speed.WARM.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as end:
+        speed.main(arguments)
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and said.startswith("emogs: ") and said.count("\n") == 1 and message in said
+
+
 @pytest.mark.parametrize("name", speed_cases.all_cases(speed_cases.QUICK))
 def test_every_case_runs(name):
     work = speed_cases.all_cases(speed_cases.QUICK)[name]()

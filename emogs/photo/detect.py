@@ -138,9 +138,9 @@ def choose_face(faces: Sequence[Box], face: int | None = None) -> Box:
     if not faces:
         raise PhotoError("no upright face found; if there is one, say where with --box LEFT,TOP,WIDTH,HEIGHT")
     if face is None and len(faces) > 1:
-        raise PhotoError(f"{len(faces)} faces found; choose one with --face N:\n{_listed(faces)}")
+        raise PhotoError(f"{len(faces)} faces found; choose one with --face N: {_listed(faces)}")
     if face is not None and not 1 <= face <= len(faces):
-        raise PhotoError(f"there is no face {face}; the photo has:\n{_listed(faces)}")
+        raise PhotoError(f"there is no face {face}; the photo has {_listed(faces)}")
     return check_box(faces[(face or 1) - 1])
 
 
@@ -158,5 +158,5 @@ def check_box(box: Sequence[float]) -> Box:
 
 
 def _listed(faces: Sequence[Box]) -> str:
-    rows = (f"  {n}: left {x:.0f}, top {y:.0f}, {w:.0f} x {h:.0f} pixels" for n, (x, y, w, h) in enumerate(faces, 1))
-    return "\n".join(rows)
+    rows = (f"{n} (left {x:.0f}, top {y:.0f}, {w:.0f} x {h:.0f} pixels)" for n, (x, y, w, h) in enumerate(faces, 1))
+    return ", ".join(rows)
