@@ -88,6 +88,7 @@ class _Constants(NamedTuple):
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def _constants(tables: EmotionTables, dtype: torch.dtype, device: torch.device) -> _Constants:
     faces, mixes = tables.compound_units.to(device, dtype), tables.compound_mixes.to(device, dtype)
     apart = _simplex_distance(mixes, torch.cat([torch.eye(len(EMOTIONS)).to(mixes), mixes]))
@@ -110,7 +111,9 @@ def _free_mix(codes: Tensor, fixed: _Constants) -> Tensor:
     mixed = 1 - spared.prod(1)
     # Only other emotions oppose: fear itself raises and tightens the lids.
     opposing = 1 - _product_of_others(spared[:, :, fixed.against])  # [B, E, P, 2]
-    pull = (1 - spared[:, :, fixed.pulled] - opposing).clamp_min(0)
+    own = 1 - spared[:, :, fixed.pulled]
+    # Where nothing pulls yet, a first emotion meets no opposition: the slope there is its own.
+    pull = torch.where((own > 0) | (opposing > 0), (own - opposing).clamp_min(0), own)
     return mixed.index_copy(1, fixed.pulled, 1 - (1 - pull).prod(1))
 
 

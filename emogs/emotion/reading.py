@@ -153,6 +153,7 @@ def emotion_from_expression(expression: Tensor, tables: EmotionTables | None = N
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def _used_units(tables: EmotionTables) -> tuple[EmotionTables, Tensor]:
     """The tables with those units only that an emotion or a compound moves, and their indices: a fit sees no others."""
     used = torch.cat([tables.prototypes, tables.compound_units]).amax((0, 2)).nonzero()[:, 0]

@@ -156,6 +156,7 @@ def _section(path: Path, name: str) -> Iterator[None]:
 
 
 @cache
+@torch.inference_mode(False)
 def default_tables() -> EmotionTables:
     """The tables that emogs brings, loaded once."""
     return load_tables()

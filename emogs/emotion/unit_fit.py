@@ -162,7 +162,8 @@ def _with_gradient(found: _Solution, units: Tensor, tables: EmotionTables) -> Te
     inside = (found.codes > 0) & (found.codes < 1)
     both = inside[:, :, None] & inside[:, None]
     curvature = torch.where(both, curvature, torch.eye(len(EMOTIONS)).to(curvature)).detach()
-    moved = torch.linalg.solve(curvature, torch.where(inside, change - change.detach(), 0))
+    inverse = torch.linalg.pinv(curvature, rtol=1e-6, hermitian=True)
+    moved = (inverse @ torch.where(inside, change - change.detach(), 0)[..., None])[..., 0]
     return found.codes - moved
 
 
@@ -210,6 +211,7 @@ def _speaking(tables: EmotionTables, like: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def _articulation(tables: EmotionTables, dtype: torch.dtype, device: torch.device) -> Tensor:
     mask = torch.zeros(len(tables.units), 1, dtype=dtype, device=device)
     mask[list(tables.articulation_units)] = 1
@@ -217,6 +219,7 @@ def _articulation(tables: EmotionTables, dtype: torch.dtype, device: torch.devic
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def _library(tables: EmotionTables) -> tuple[Tensor, Tensor]:
     """Codes [L, 7] from which a fit may start, and their units [L, U, 2]: emotions, compounds, pairs at some levels."""
     single = torch.eye(len(EMOTIONS), dtype=torch.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 from numpy.typing import ArrayLike
@@ -47,7 +48,7 @@ def check_clip(
         raise PhotoError(f"landmarks: expected {kinds}, more coordinates allowed, got {list(points.shape)}")
     if not 1 <= len(points) <= MOST_FRAMES:
         raise PhotoError(f"landmarks: expected 1 to {MOST_FRAMES} frames, got {len(points)}")
-    if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 1 <= fps <= 1000:
+    if isinstance(fps, bool) or not isinstance(fps, Real) or not 1 <= fps <= 1000:
         raise ValueError(f"fps: expected 1 to 1000 frames a second, got {fps!r}")
     weight = _weights(visibility, points)
     chosen = _chosen(points.shape[1], irises)

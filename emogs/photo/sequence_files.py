@@ -17,6 +17,8 @@ from .sequence_fitter import SequenceFitter
 _ANGLES = ("HeadYaw", "HeadPitch", "HeadRoll")
 """Live Link Face's names; radians, see `SequenceFit.head_angles`."""
 
+_FACTS = 9
+
 
 def save_performance(path: str | Path, fit: SequenceFit) -> None:
     """Writes .csv, ARKit's 52 channels over time and beside them the head's angles and which frames are filled; .json,
@@ -61,36 +63,40 @@ def save_progress(path: str | Path, fitter: SequenceFitter) -> None:
         return
     state = fitter.state.part(slice(0, fitter.done))
     arrays = {"rotation": state.rotation, "translation": state.translation, "values": state.values}
-    arrays |= {"identity": fitter.identity, "given": _summary(fitter), "there": fitter.there[: fitter.done].int()}
+    arrays |= {"identity": fitter.identity, "given": _summary(fitter)}
+    arrays |= {name: getattr(fitter, name)[: fitter.done].int() for name in ("there", "cuts")}
     with replacing(path) as partial:
         np.savez(partial, **{name: array.numpy() for name, array in arrays.items()})  # type: ignore[arg-type]
 
 
 def load_progress(path: str | Path, fitter: SequenceFitter) -> bool:
-    """Lets a fitter go on from what `save_progress` wrote, if that was of the same landmarks; says whether it did.
+    """Lets a fitter go on from what `save_progress` wrote, if that was of the same clip before the same camera; says
+    whether it did.
 
     Raises:
         FormatError: the file is not such a file.
     """
     fields, channels, count = read_npz(path), fitter.state.values.shape[1], len(fitter.clip)
-    given = fields.floats("given", 4)
+    given = fields.floats("given", _FACTS)
     if not torch.allclose(given.double(), _summary(fitter), rtol=1e-5):
         return False
     done = fields.rows("values")
     if not 0 < done <= count:
         raise FormatError(path, "values", f"expected 1 to {count} frames, got {done}")
     identity = fields.floats("identity", fitter.model.points.identity.shape[-3]).double()
-    there = fields.whole("there", done) > 0
+    there, cuts = (fields.whole(name, done) > 0 for name in ("there", "cuts"))
     rotation, translation = fields.floats("rotation", done, 3, 3), fields.floats("translation", done, 3)
     values = fields.floats("values", done, channels)
     fitter.resume(identity, rotation.double(), translation.double(), values.double())
+    fitter.cuts[:done] = cuts
     for row in (fitter.there[:done] & ~there).nonzero()[:, 0].tolist():
         fitter.leave_out(row, "as found before the interruption")
     return True
 
 
 def _summary(fitter: SequenceFitter) -> Tensor:
-    """[4] by which landmarks are known again."""
-    given = fitter.clip.given
-    sizes = [float(len(given)), float(given.shape[1]), float(fitter.state.values.shape[1])]
-    return torch.tensor([*sizes, float(given.nan_to_num(0.0).mean())], dtype=torch.float64)
+    """[9] by which landmarks, head and camera are known again."""
+    given, points, K = fitter.clip.given, fitter.model.points, fitter.K
+    sizes = (*given.shape[:2], fitter.state.values.shape[1], points.expression.shape[-2])
+    facts = (*sizes, given.nan_to_num(0.0).mean(), fitter.clip.fps, K[0, 0], K[0, 2], K[1, 2])
+    return torch.tensor([float(fact) for fact in facts], dtype=torch.float64)

@@ -9,6 +9,7 @@ from emogs.emotion import (
     EMOTIONS,
     action_units_from_emotion,
     default_tables,
+    emotion_from_action_units,
     expression_from_action_units,
     expression_from_emotion,
     parse_emotion,
@@ -122,6 +123,25 @@ def test_gradients_are_finite_at_neutral_and_at_full():
     code = torch.cat([torch.zeros(1, 7), torch.ones(1, 7), torch.eye(7)]).requires_grad_()
     expression_from_emotion(code).sum().backward()
     assert code.grad.isfinite().all()
+
+
+def test_at_neutral_gradients_are_the_slopes_of_first_emotions():
+    neutral, step = torch.zeros(7, dtype=torch.float64), 1e-7
+    slopes = torch.autograd.functional.jacobian(action_units_from_emotion, neutral).movedim(-1, 0)
+    forward = action_units_from_emotion(step * torch.eye(7, dtype=torch.float64)) / step
+    torch.testing.assert_close(slopes, forward, rtol=0, atol=1e-6)  # curvature times the step
+
+
+def test_tables_first_used_without_gradients_still_have_them_later():
+    fresh = default_tables.__wrapped__
+    with torch.inference_mode():
+        tables = fresh()
+        action_units_from_emotion(torch.rand(2, 7), tables)
+        emotion_from_action_units(torch.rand(2, len(tables.units), 2), tables)
+    codes = torch.full((7,), 0.3, requires_grad=True)
+    units = action_units_from_emotion(codes, tables)
+    emotion_from_action_units(units, tables)[0].sum().backward()
+    assert codes.grad.isfinite().all()
 
 
 def test_wrong_shapes_are_named():

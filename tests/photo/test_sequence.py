@@ -230,6 +230,18 @@ def test_an_interrupted_fit_goes_on_where_it_stopped(monkeypatch, tmp_path):
         finished(other)
 
 
+def test_progress_is_of_one_camera_and_rate_and_keeps_cuts(tmp_path):
+    marks = as_mediapipe(performance().noisy(NOISE))[:5]
+    first = sequence_fitter(marks, FPS, SIZE, focal=FOCAL)
+    first.identity, first.done = torch.zeros(first.model.points.identity.shape[-3], dtype=torch.float64), 4
+    first.cuts[2] = True
+    save_progress(tmp_path / "rest.npz", first)
+    same = sequence_fitter(marks, FPS, SIZE, focal=FOCAL)
+    assert load_progress(tmp_path / "rest.npz", same) and same.cuts.tolist() == [False, False, True, False, False]
+    for fps, size, focal in ((2 * FPS, SIZE, FOCAL), (FPS, SIZE, 2 * FOCAL), (FPS, (SIZE[0] + 64, SIZE[1]), FOCAL)):
+        assert not load_progress(tmp_path / "rest.npz", sequence_fitter(marks, fps, size, focal=focal))
+
+
 @pytest.mark.parametrize("ending", ["csv", "json"])
 def test_what_is_saved_is_a_track_that_tools_read(tmp_path, ending):
     fit, path = noisy_fit(), tmp_path / f"performance.{ending}"
