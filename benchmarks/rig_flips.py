@@ -3,6 +3,9 @@
 Every channel and every emotion goes from 0 to 1 in 30 even steps. A frame is apart at the end if it has turned by more
 than 90 degrees against the mean of its neighbours across edges, and jumps where it turns by more than 30 degrees in one
 step. `rig_frames` beside the frame that a triangle has on its own: its first edge and its normal.
+
+With --hinges instead: how far jaw, lids and eyeballs turn, how far that is from a straight line half way, how rigidly
+the expressions move the skull, and how far ICT-FaceKit ends from upstream's own straight shapes.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from unittest import mock
 
 import roma
 import torch
@@ -17,6 +21,7 @@ from torch import Tensor
 
 from emogs.emotion import EMOTIONS, expression_from_emotion
 from emogs.head import HeadTemplate, load_template
+from emogs.head.stabilize import stabilize_template
 from emogs.ops import rig_frames
 
 STEPS = 30
@@ -106,12 +111,45 @@ def measure(template: HeadTemplate, ways: dict[str, Frames], names: set[str] | N
     return turns
 
 
+def print_hinges(source: str) -> None:
+    """What turns on a head, the motion of its skull, and what is left to upstream's shapes."""
+    template = load_template(source)
+    worn = torch.eye(len(template.expression_names))
+    at_half, at_one = (template.deform(expression=value * worn) for value in (0.5, 1.0))
+    beside = 1e3 * (at_half - (template.vertices + at_one) / 2).norm(dim=-1).amax(1)
+    for i, name in enumerate(template.expression_names):
+        turned = [f"{float(torch.rad2deg(part.angles[i])):.1f}" for part in template.rotations if part.angles[i] != 0]
+        if turned:
+            print(
+                f"{template.name}: {name} turns by {', '.join(turned)} degrees; {beside[i]:.2f} mm off a line half way"
+            )
+    moved = 1e3 * stabilize_template(template)[1]
+    print(f"{template.name}: skull moved rigidly by {moved.median():.3f} mm in the median, {moved.amax():.3f} at most")
+    if template.name == "ict":
+        with mock.patch("emogs.head.ict._turning", lambda straight: straight):
+            straight = load_template(source)
+        worn[template.channel("mouthClose"), template.channel("jawOpen")] = (
+            1  # it closes an open jaw, as upstream's does
+        )
+        ends = straight.vertices + torch.einsum("ce,evx->cvx", worn, straight.expression)
+        off = 1e3 * (template.deform(expression=worn) - ends).norm(dim=-1)
+        for part, name in enumerate(template.part_names):
+            rows = template.faces[template.face_part == part].unique()
+            print(f"{template.name}: {name} at most {off[:, rows].amax():.5f} mm off upstream's shapes at 1")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("templates", nargs="*", default=["builtin"])
+    parser.add_argument("--hinges", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.hinges:
+        for source in arguments.templates:
+            print_hinges(source)
+        return
     print("| head | triangles | frames | apart | jumps | largest step, degrees | most jumps |")
     print("|---|---|---|---|---|---|---|")
-    for source in parser.parse_args().templates:
+    for source in arguments.templates:
         template = load_template(source)
         for way, t in measure(template, {"of a triangle alone": own_frames, "`rig_frames`": rig_frames}).items():
             row = (template.name, f"{len(template.faces):,}", way, t.apart, t.jumps, f"{t.largest:.0f}")

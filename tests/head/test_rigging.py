@@ -157,6 +157,15 @@ def test_icts_jaw_keeps_its_length_on_the_way(ict_folder):
     assert abs(radius[1] - mean) < 3e-4 < mean - torch.dist(straight[1:], centre[1:])
 
 
+def test_the_figures_of_the_hinges_are_printed(ict_folder, capsys):
+    """Those of docs/heads.md."""
+    rig_flips.print_hinges(str(ict_folder))
+    said = capsys.readouterr().out
+    assert "jawOpen turns by 25.3 degrees; 2.32 mm off" in said
+    assert "eyeBlinkLeft turns by 32.4, -21.6 degrees" in said
+    assert "skull moved rigidly by 0.026 mm in the median, 0.277 at most" in said
+
+
 def test_balanced_weights_find_their_centre():
     points = torch.randn(20, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     centre = torch.tensor([0.1, -0.2, 0.3], dtype=torch.float64)
