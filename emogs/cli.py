@@ -121,7 +121,7 @@ def head(command: Positional[Literal["show", "compare", "convert", "export", "fi
     """Look at head templates, convert and fit them; `emogs head show --help` lists a command's settings.
 
     Args:
-        command: What to do.
+        command: Draw a head, heads side by side, convert a file, export a mesh, or fit a head to a clip's landmarks.
     """
     from .cli_head import main as run
 
@@ -132,7 +132,7 @@ def emotion(command: Positional[Literal["list", "convert", "show", "map"]], /) -
     """Say emotions in other languages, and draw them; `emogs emotion convert --help` lists a command's settings.
 
     Args:
-        command: What to do.
+        command: List languages, convert between them, show a performance on faces, or map valence and arousal.
     """
     from .cli_emotion import main as run
 
