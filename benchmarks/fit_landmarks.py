@@ -138,7 +138,7 @@ def draw(path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, help="without it, the built-in head alone")
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--picture", type=Path)
     chosen = parser.parse_args()
@@ -146,9 +146,9 @@ def main() -> None:
         draw(chosen.picture)
         return
     heads = [builtin_head()]
-    if (chosen.data / "ict_facekit").is_dir():
+    if chosen.data and (chosen.data / "ict_facekit").is_dir():
         heads.append(load_ict(chosen.data / "ict_facekit"))
-    if (chosen.data / "mediapipe").is_dir():
+    if chosen.data and (chosen.data / "mediapipe").is_dir():
         real_files(heads, chosen.data / "mediapipe")
     known_truth(heads, chosen.frames)
 
