@@ -16,8 +16,9 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
@@ -31,11 +32,13 @@ HISTORY = HERE / "results" / "history"
 WARM = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296"}  # no page faults of fresh results
 BAD_INPUT = 2
 
+Names = Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
+
 console = Console(highlight=False, width=120)
 
 
 def run(
-    *only: Positional[str],
+    *only: Names,
     out: Path = HERE / "results" / "speed.json",
     threads: int = 2,
     rounds: int = 15,
@@ -75,9 +78,9 @@ def run(
 
 
 def compare(
-    base: Positional[str],
-    head: Positional[str],
-    *only: Positional[str],
+    base: Annotated[Positional[str], tyro.conf.arg(metavar="BASE")],
+    head: Annotated[Positional[str], tyro.conf.arg(metavar="HEAD")],
+    *only: Names,
     tolerance: float = 0.05,
     rounds: int = 15,
     threads: int = 1,
@@ -137,9 +140,7 @@ def selftest(
         return 1
 
 
-def ratios(
-    *only: Positional[str], out: Path | None = None, rounds: int = 15, threads: int = 1, quick: bool = False
-) -> int:
+def ratios(*only: Names, out: Path | None = None, rounds: int = 15, threads: int = 1, quick: bool = False) -> int:
     """Check ratios that hold on every machine and need no baseline: fused or not, under an emotion or plain. Exit code
     0: all within their bounds; 1: one is above; 77: cannot tell.
 
@@ -161,7 +162,7 @@ def ratios(
 
 
 def peers(
-    *only: Positional[str],
+    *only: Names,
     out: Path = HERE / "results" / "peers.json",
     device: Literal["cpu", "cuda"] = "cpu",
     rounds: int = 9,

@@ -112,8 +112,10 @@ def _line(box: str, prog: str, arguments: Sequence[str]) -> str:
         return f"{where}: {items[0]} is missing; {missing[1]} --help says what it takes"
     if wrong := re.match(r"Error parsing (\S+?):", message):
         return f"{wrong[1]}: expected {_kind(items)}, got {_given(wrong[1], message, arguments)}"
+    if message == "Unrecognized or misplaced options:":
+        message = "Unrecognized options: " + lines[1].split()[0]
     if unknown := re.match(r"Unrecognized options: ([^,\s]+)", message):
-        close = [item.split()[0] for item in items if item.startswith("--")]
+        close = [item.split()[0] for item in items if unknown[1][:2] == item[:2] == "--"]
         hint = f"; did you mean {close[0]}?" if close else f"; known: {known}" if known else ""
         return f"{own}: {unknown[1]} is unknown{hint}".removeprefix(": ")
     if choice := re.match(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\)", message):

@@ -87,7 +87,8 @@ def test_bad_input_is_one_line(arguments, message, monkeypatch, capsys):
         (["run", "--round", "3"], "did you mean --rounds?"),
         (["run", "--rounds", "x"], "--rounds: expected a whole number, got 'x'"),
         (["walk"], "bench: walk is unknown; known: run, compare, selftest, ratios, peers, report"),
-        (["compare", "main"], "bench compare: STR is missing; emogs bench compare --help says what it takes"),
+        (["walk", "--rounds", "2"], "bench: walk is unknown; known: run, compare, selftest, ratios, peers, report"),
+        (["compare", "main"], "bench compare: HEAD is missing; emogs bench compare --help says what it takes"),
         ([], "bench: expected one of run, compare, selftest, ratios, peers, report, got nothing"),
     ],
 )
