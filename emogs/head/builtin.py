@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -168,8 +169,9 @@ def _albedo(template: HeadTemplate, cage: Cage, surface: Surface) -> Tensor:
     masks[: len(surface.used)] = _masks(cage, surface)
     rings = texels.interpolate(template.faces, masks.float()).double().numpy()
     colour = np.zeros_like(position)
-    painters = {
-        "eye_left": paint.eyeball, "eye_right": paint.eyeball, "teeth_upper": paint.teeth, "teeth_lower": paint.teeth,
+    painters: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "eye_left": paint.eyeball, "eye_right": paint.eyeball,
+        "teeth_upper": partial(paint.teeth, upper=True), "teeth_lower": partial(paint.teeth, upper=False),
         "gums": paint.gum, "tongue": paint.tongue, "mouth_socket": paint.socket,
     }  # fmt: skip
     for i, name in enumerate(_PARTS):

@@ -16,10 +16,13 @@ _EYE_SECTORS = 20
 # Crown width and height from the midline outwards, upper and lower (Wheeler's averages, rounded).
 _TEETH_UPPER = ((8.5, 10.5), (6.6, 9.3), (7.6, 10), (7, 8.5), (6.8, 8.3), (10, 7.5))
 _TEETH_LOWER = ((5.2, 8.8), (5.7, 9), (6.8, 9.5), (7, 8.7), (7.1, 8), (11, 7.5))
-_GROOVE, _NOTCH = 1.7, 0.14
+_GROOVE, _NOTCH = 1.0, 0.07
 """Where two teeth meet: depth of the groove between them, mm; share of the crown by which their edges give way."""
 _ARCH_UPPER, _ARCH_LOWER = (107.6, 29.0), (104.8, 27.0)
 """The dental arches: how far forward they reach and half their breadth."""
+_TEETH_LEVELS = (0, 0.36, 0.7, 0.8, 1)
+"""Where the rows of a crown's profile lie in its chart: two thirds in front; none on the centres of texels, where the
+triangles above and below would tie."""
 _ROUNDED = 3
 """From the midline outwards, crowns whose sides are rounded; those behind are seen too little to be worth vertices."""
 
@@ -68,7 +71,7 @@ def teeth(upper: bool) -> Organ:
         inset = np.where(share < 0, 0, narrow) * (_GROOVE if offset > -1 else 0.3)
         level = base + down * height * share * (1 - _NOTCH * narrow * (share > 0.9))
         rows.append(np.column_stack([position[:, 0], level, position[:, 1]]) + _lift(outward, offset - inset))
-    return _strip(np.stack(rows), flip=not upper)
+    return _strip(np.stack(rows), flip=not upper, levels=_TEETH_LEVELS)
 
 
 def beside_gap(position: np.ndarray, upper: bool) -> np.ndarray:
@@ -145,8 +148,8 @@ def _lift(outward: np.ndarray, offset: np.ndarray) -> np.ndarray:
     return np.column_stack([outward[:, 0], np.zeros(len(outward)), outward[:, 1]]) * offset[:, None]
 
 
-def _strip(rows: np.ndarray, flip: bool) -> Organ:
-    """Rows [R, M, 3] of points as a mesh; the chart runs along the rows."""
+def _strip(rows: np.ndarray, flip: bool, levels: tuple[float, ...] | None = None) -> Organ:
+    """Rows [R, M, 3] of points as a mesh; the chart runs along the rows, which lie at even or the given levels."""
     height, width = rows.shape[:2]
     index = np.arange(height * width).reshape(height, width)
     a, b, c, d = index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]
@@ -154,7 +157,7 @@ def _strip(rows: np.ndarray, flip: bool) -> Organ:
     first = np.where(left, np.stack([a, b, c]), np.stack([a, b, d]))
     second = np.where(left, np.stack([a, c, d]), np.stack([b, c, d]))
     faces = np.concatenate([first.reshape(3, -1).T, second.reshape(3, -1).T])
-    u, v = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    u, v = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height) if levels is None else levels)
     mirror = index[:, ::-1].ravel()
     vertices = _even(rows.reshape(-1, 3), mirror)
     return Organ(vertices, faces[:, [0, 2, 1]] if flip else faces, np.stack([u.ravel(), v.ravel()], -1), mirror)

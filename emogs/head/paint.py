@@ -58,13 +58,11 @@ def eyeball(position: np.ndarray) -> np.ndarray:
     return _blend(colour, PUPIL, 1 - _step(radius, organs.PUPIL_RADIUS - 0.3, organs.PUPIL_RADIUS + 0.3))
 
 
-def teeth(position: np.ndarray) -> np.ndarray:
-    """Colours [M, 3] of teeth: darker towards the back of the mouth and where two meet, yellower towards the gum."""
-    upper = position[:, 1] > _BITE
-    gap = np.where(upper, organs.beside_gap(position, True), organs.beside_gap(position, False))
+def teeth(position: np.ndarray, upper: bool) -> np.ndarray:
+    """Colours [M, 3] of a row: darker towards the back of the mouth and where two meet, yellower towards the gum."""
     root = _step(np.abs(position[:, 1] - _BITE), 3.0, 9.0)
     colour = _blend(np.tile(TOOTH, (len(position), 1)), (0.86, 0.77, 0.62), 0.5 * root)
-    colour = colour * (1 - 0.5 * (1 - _step(gap, 0.1, 0.7)))[:, None]
+    colour = colour * (1 - 0.25 * (1 - _step(organs.beside_gap(position, upper), 0.0, 0.5)))[:, None]
     return colour * (0.45 + 0.55 * _step(position[:, 2], 66, 104))[:, None]
 
 

@@ -8,6 +8,7 @@ third axis points out of the head.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import roma
 import torch
@@ -32,6 +33,13 @@ WIDE_OVERLAP = 0.5
 wider discs would blur the outline."""
 NEEDLE = 0.5
 """Greatest such axis in longest edges of the disc's triangle: slivers would give long needles."""
+ASPECT = 4.0
+"""Greatest axis in the plane over the least, so that no disc is a needle."""
+CLOSING = 0.5
+"""Least axis in the gap that opens beside a disc's triangle as expressions stretch it: discs stay together in their
+triangle, which grows away from the next one by (stretch - 1) of its breadth."""
+WIDEST_CLOSING = 0.25
+"""The same in breadths of the triangle, however far it stretches."""
 SURFACE_OPACITY = 0.99
 
 
@@ -68,6 +76,10 @@ def texel_surface(template: HeadTemplate, texels: TexelMap, person: Tensor) -> S
     overlap = OVERLAP + (RIM_OVERLAP - OVERLAP) * _at_rims(template, person, points)[:, None]
     reach = NEEDLE * edges.norm(dim=2).amax(1)[texels.face, None]
     sides = torch.maximum((overlap * extent).clamp(*AXES), torch.minimum(WIDE_OVERLAP * extent, reach))
+    longer = sides[:, 0]
+    least = torch.minimum(_closing(template, texels.face, person, second), longer).clamp_max(AXES[1])
+    least = torch.maximum(least, longer / ASPECT)
+    sides = torch.stack([longer, torch.maximum(sides[:, 1], least)], 1)
     scales = torch.cat([sides, FLATNESS * sides[:, 1:]], 1)
     quats = roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(axes))
     return bind(points, quats, scales, texels.face, template, person)
@@ -92,11 +104,38 @@ def _at_rims(template: HeadTemplate, person: Tensor, points: Tensor) -> Tensor:
     return (1 - torch.cdist(points, lines).amin(1) / RIM_REACH).clamp_min(0)
 
 
+def _closing(template: HeadTemplate, face: Tensor, person: Tensor, across: Tensor) -> Tensor:
+    """[N] metres of the least axis, `across` [N, 3], that closes what single expressions open beside triangles [N]."""
+    along = (person[template.faces[face]] @ across[..., None])[..., 0]
+    share = (CLOSING * (_greatest_stretch(template)[face] - 1)).clamp(0, WIDEST_CLOSING)
+    return share * (along.amax(1) - along.amin(1))
+
+
+@lru_cache(maxsize=1)
+def _greatest_stretch(template: HeadTemplate) -> Tensor:
+    """[F] how much longer any expression alone, at 1, makes a line in a triangle of the mean head."""
+    rest = _edges(template.vertices, template.faces)
+    flat = torch.linalg.pinv(torch.linalg.qr(rest).R)  # a triangle without area is left as it is
+    greatest = rest.new_ones(len(rest))
+    for expression in torch.eye(len(template.expression)).to(rest):
+        worn = _edges(template.deform(expression=expression[None])[0], template.faces) @ flat
+        gram = worn.mT @ worn
+        half, determinant = gram.diagonal(dim1=1, dim2=2).mean(1), torch.linalg.det(gram)
+        largest = half + (half.square() - determinant).clamp_min(0).sqrt()  # eigenvalue of a symmetric 2 x 2
+        greatest = torch.maximum(greatest, largest.sqrt())
+    return greatest
+
+
+def _edges(vertices: Tensor, faces: Tensor) -> Tensor:
+    """[F, 3, 2] two edges of every triangle as columns."""
+    a, b, c = vertices[faces].unbind(1)
+    return torch.stack([b - a, c - a], -1)
+
+
 def _texel_tangents(template: HeadTemplate, texels: TexelMap, person: Tensor) -> Tensor:
     """[N, 3, 2] displacement on the surface for one texel to the right and one down."""
-    corners = person[template.faces]
     flat = template.uv[template.faces_uv] * texels.size
-    edges = torch.stack([corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]], -1)
+    edges = _edges(person, template.faces)
     steps = torch.stack([flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0]], -1)
     used = texels.face
     return edges[used] @ torch.linalg.inv(steps[used])

@@ -1,5 +1,7 @@
 """Discs on texels: they close the surface from all sides, point outwards and stay small."""
 
+import math
+
 import pytest
 import torch
 
@@ -78,9 +80,42 @@ def test_discs_point_out_of_the_head(head):
 
 
 def test_no_disc_is_a_needle(head):
-    """None reaches, at one standard deviation, further than half its triangle, or than 4 mm."""
+    """None reaches, at one standard deviation, further than half its triangle, or than 4 mm; none is 4 times as long
+    as broad."""
     texels = texel_map(head, 256)
     surface = texel_surface(head, texels, head.vertices)
     corners = head.vertices[head.faces[texels.face]]
     longest = (corners - corners.roll(1, 1)).norm(dim=2).amax(1)
     assert (surface.scales.amax(1) <= torch.clamp(0.5 * longest, min=0.004) + 1e-6).all()
+    assert (surface.scales[:, 0] / surface.scales[:, 1]).max() < 4.001
+
+
+@pytest.mark.parametrize("channels", [{"mouthSmile": 1.0, "jawOpen": 0.4}, {"jawOpen": 1.0}, {"mouthStretch": 1.0}])
+def test_stretched_cheeks_have_no_slits(head, channels):
+    """White skin of the face before everything else in black: beside the mouth nothing black shows through."""
+    surface = texel_surface(head, texel_map(head, 256), head.vertices)
+    worn = torch.zeros(1, len(head.expression_names))
+    for name, value in channels.items():
+        worn[0, [channel.startswith(name) for channel in head.expression_names]] = value
+    vertices = head.deform(expression=worn)
+    middle = head.vertices[head.faces].mean(1)
+    front = (head.face_part == head.part_names.index("skin")) & (middle[:, 2] > 0.03)
+    colours = front[surface.binding.long()].float()[:, None].expand(-1, 3).contiguous()
+    opacities = torch.full((len(colours),), SURFACE_OPACITY)
+    cloud = Gaussians(surface.means, surface.quats, surface.scales, opacities, colours)
+    rig = Rig(surface.binding, rig_frames(vertices, head.faces, head.vertices)[0])
+    marks = vertices[0, head.landmarks]
+    centre = marks[48:60].mean(0)
+    camera = Cameras(look_at(centre + torch.tensor([0, 0, 1.0]), centre)[None], pinhole(512, 512, 6)[None], 512, 512)
+    seen = rasterize(cloud, camera, rig=rig).colors[0, ..., 0]
+    pixel_size = 2 * math.tan(math.radians(3)) / 512
+    corner = int((marks[54, 0] - centre[0]) / pixel_size + 256)  # the subject's left is to the right
+    assert seen[128:256, corner + 12 : corner + 72].min() > 0.8
+
+
+def test_rows_of_teeth_do_not_tie(head):
+    """A texel centre on the line between two triangles would have its disc's size from either of them."""
+    for name in ("teeth_upper", "teeth_lower"):
+        used = head.faces_uv[head.face_part == head.part_names.index(name)].unique()
+        from_centre = ((256 * head.uv[used, 1]) % 1 - 0.5).abs()
+        assert from_centre.min() > 0.1
