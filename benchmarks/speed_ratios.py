@@ -123,7 +123,7 @@ def all_ratios(sizes: Sizes) -> dict[str, Ratio]:
         **against_torch(norm, 0.6, 0.55),
         **against_torch(f"emotion_norm/{size}-block/float32", 0.25, 0.35),
         **against_torch("emotion_renorm/32x300x153/float32", 0.75, 0.6),
-        **against_torch(rig, 0.15, 0.2),
+        **against_torch(rig, 0.12, 0.15),
         **against_torch(projected, 0.7, 0.95),
         **against_torch(blended, 0.035, 0.035),
         f"rasterize/head{sizes.gaussians}: one emotion / none": Ratio(1.9, lambda: emotion_or_none(head, False)),

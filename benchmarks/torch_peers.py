@@ -24,18 +24,45 @@ def plain_norm(x: Tensor, scale: Tensor, shift: Tensor, weight: Tensor, bias: Te
 
 
 def rig_frames(vertices: Tensor, faces: Tensor, rest: Tensor) -> Tensor:
-    """[B, F, 8] rotation wxyz, centroid and scale of every face; none of them degenerate."""
+    """[B, F, 8] rotation wxyz, centroid and scale of every face as csrc/math/rig.h defines them; none is degenerate."""
 
-    def axes(points: Tensor) -> tuple[Tensor, Tensor]:
+    def edges(points: Tensor) -> Tensor:
         a, b, c = points[..., faces, :].unbind(-2)
-        normal = torch.linalg.cross(b - a, c - a)
-        x, z = functional.normalize(b - a, dim=-1), functional.normalize(normal, dim=-1)
-        return torch.stack([x, torch.linalg.cross(z, x), z], -1), normal.norm(dim=-1, keepdim=True)
+        return torch.stack([b - a, c - a], -1)  # [..., F, 3, 2]
 
-    (before, area), (after, grown) = axes(rest), axes(vertices)
-    quats = roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(after @ before.mT))
+    def around(gradients: Tensor) -> Tensor:
+        for _ in range(2):
+            at_vertices = gradients.new_zeros(*gradients.shape[:-3], len(rest), 3, 3)
+            at_vertices = at_vertices.index_add(-3, faces.flatten(), gradients.repeat_interleave(3, -3))
+            gradients = at_vertices[..., faces, :, :].sum(-3)
+        return gradients
+
+    before, after = edges(rest), edges(vertices)
+    first, second = before.unbind(-1)
+    own = torch.linalg.cross(first, second)
+    unit = functional.normalize(own, dim=-1)
+    weights = torch.stack([torch.linalg.cross(second, unit), torch.linalg.cross(unit, first)], -2)  # [F, 2, 3]
+    rest_sums, sums = around(before @ weights), around(after @ weights)
+    size = rest_sums.flatten(-2).norm(dim=-1)
+    rows = (rest_sums / size[:, None, None]).unbind(-2)
+    cofactors = torch.stack([torch.linalg.cross(rows[i - 2], rows[i - 1]) for i in range(3)], -2)
+    z = functional.normalize((cofactors @ own[..., None])[..., 0], dim=-1)
+    x = functional.normalize(first - (first * z).sum(-1, keepdim=True) * z, dim=-1)
+    tangents = torch.stack([x, torch.linalg.cross(z, x)], -1)
+
+    def axes(moved: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = moved.unbind(-1)
+        normal = functional.normalize(torch.linalg.cross(a, b), dim=-1)
+        along = functional.normalize(a + torch.linalg.cross(b, normal), dim=-1)
+        return torch.stack([along, torch.linalg.cross(normal, along), normal], -1), moved.square().sum((-2, -1))
+
+    (from_axes, from_stretch), (to_axes, to_stretch) = axes(rest_sums @ tangents), axes(sums @ tangents)
+    quats = roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(to_axes @ from_axes.mT))
     quats = torch.where(quats[..., :1] < 0, -quats, quats)
-    return torch.cat([quats, vertices[..., faces, :].mean(-2), (grown / area).sqrt()], -1)
+    area, grown = own.square().sum(-1), torch.linalg.cross(*after.unbind(-1)).square().sum(-1)
+    share = (size / 4096).square()
+    scale = ((grown + share * (to_stretch / from_stretch).square()) / (area + share)) ** 0.25
+    return torch.cat([quats, vertices[..., faces, :].mean(-2), scale[..., None]], -1)
 
 
 @dataclass(frozen=True)
