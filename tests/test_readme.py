@@ -37,17 +37,14 @@ def test_the_photo_lines_run(tmp_path, monkeypatch):
     assert names["picture"].colors.shape == (1, 1, 512, 512, 3)
 
 
-def test_the_lines_about_emotions_run(tmp_path, monkeypatch):
-    block = next(iter(re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "emotions.md").read_text(), re.DOTALL)))
-    monkeypatch.chdir(tmp_path)
-    head = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
-    (tmp_path / "fer2013new.csv").write_text(f"Usage,Image name,{head}\nTraining,a.png,1,7,0,0,0,0,0,1,1,0\n")
-    names = {"logits": torch.zeros(1, 8)}
-    exec(block, names)
-    assert names["mixed"].shape == (3, 7) and names["shapes"].values.shape[1] == 52 and names["loss"].isfinite()
-    assert names["smile"].at(0.4).shape == (7,)
+def anchors(page: str) -> set[str]:
+    """What links may name behind a #: headings in small letters, without punctuation, joined by hyphens."""
+    headings = re.findall(r"^#+ (.*)$", (ROOT / page).read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", README))
 def test_links_lead_somewhere(target):
-    assert target.startswith("https://") or (ROOT / target).exists()
+    page, _, anchor = target.partition("#")
+    assert target.startswith("https://") or (ROOT / page).exists()
+    assert not anchor or anchor in anchors(page)

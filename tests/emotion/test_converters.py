@@ -70,8 +70,11 @@ def test_a_face_that_no_emotion_explains_ends_as_units():
 def test_the_lines_of_the_page_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     block = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[1]
-    names = {"votes": torch.randint(0, 5, (4, 10)).float(), "logits": torch.randn(4, 8)}
+    head = "neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    (tmp_path / "fer2013new.csv").write_text(f"Usage,Image name,{head}\nTraining,a.png,1,7,0,0,0,0,0,1,1,0\n")
+    names = {"logits": torch.zeros(1, 8)}
     exec(block, names)
+    assert names["mixed"].shape == (3, 7) and names["loss"].isfinite() and names["smile"].at(0.4).shape == (7,)
     assert names["text"] == "1B+2B+6B+12C+25C"
     assert names["shapes"].language == "arkit"
     example = re.search(r"```json\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[1]
