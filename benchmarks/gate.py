@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
+PASSED, FAILED = 0, 1
 CANNOT_TELL = 77  # by the convention of test harnesses: skipped
 
 console = Console(highlight=False, soft_wrap=True)

@@ -61,11 +61,12 @@ class Group:
         return Figure(name, *bootstrap(ratios), target=target, larger_is_better=larger_is_better)
 
 
-def bootstrap(samples: np.ndarray, draws: int = 2000) -> tuple[float, float, float]:
-    """The median and its 95% interval under resampling."""
+def bootstrap(samples: np.ndarray, draws: int = 2000, confidence: float = 0.95) -> tuple[float, float, float]:
+    """The median and its interval under resampling."""
     random = np.random.default_rng(0)
     medians = np.median(random.choice(samples, (draws, len(samples))), axis=1)
-    return float(np.median(samples)), *(float(q) for q in np.quantile(medians, [0.025, 0.975]))
+    low, high = np.quantile(medians, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(np.median(samples)), float(low), float(high)
 
 
 def wall_seconds(case: Case) -> float:

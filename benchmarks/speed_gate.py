@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gate import Broken, CannotTell
+from gate import CANNOT_TELL, FAILED, PASSED, Broken, CannotTell
 from rich.console import Console
 from speed_cases import matching
 from speed_compare import KERNELS, unchanged
@@ -16,8 +16,6 @@ from speed_side import Side
 from speed_verdict import FINE, SLOWER, UNSURE, decide
 
 __all__ = ["KERNELS", "Options", "compare"]
-
-PASSED, FAILED, CANNOT_TELL = 0, 1, 77  # 77 by the convention of test harnesses
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import gpu_cases
 import speed_stamp
 import torch
+from gate import FAILED, PASSED
 from measure import Case, Group, interleave, wall_seconds
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +21,6 @@ from speed_cases import matching
 from speed_contests import EMOGS, TINY, Contest, Sizes, all_contests, cases, differences
 
 KIND = "emogs bench peers"
-PASSED, FAILED = 0, 1
 
 
 def clock(device: torch.device) -> Callable[[Case], float]:

@@ -18,6 +18,7 @@ from typing import Any
 import speed_cases
 import speed_stamp
 import torch
+from gate import CANNOT_TELL, FAILED, PASSED
 from measure import Case, interleave
 from rich.console import Console
 from speed_cases import COMPONENTS, Scene, matching
@@ -30,7 +31,6 @@ from emogs.info import info
 
 KIND = "emogs bench ratios"
 CPU = torch.device("cpu")
-PASSED, FAILED, CANNOT_TELL = 0, 1, 77
 WITHIN, ABOVE, TOY = "within its bound", "above its bound", "not judged"
 VERDICTS = (WITHIN, ABOVE, UNSURE, TOY)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from measure import bootstrap
 
 SLOWER, FINE, UNSURE = "slower", "not slower", "cannot tell"
 CONFIDENCE = 0.99  # of one interval; a failure needs two that agree
@@ -24,11 +25,7 @@ class Paired:
 
     def interval(self) -> tuple[float, float, float]:
         """Median, and the bootstrap bounds of it."""
-        samples = np.array(self.ratios)
-        random = np.random.default_rng(0)
-        medians = np.median(random.choice(samples, (DRAWS, len(samples))), axis=1)
-        low, high = np.quantile(medians, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        return float(np.median(samples)), float(low), float(high)
+        return bootstrap(np.array(self.ratios), DRAWS, CONFIDENCE)
 
     def __str__(self) -> str:
         median, low, high = self.interval()
