@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from blend_scenes import SIZE, splats_and_tiles
+from blend_scenes import SIZE, blend_kept, splats_and_tiles
 from raster_reference import Screen, composite
 from raster_scenes import WITHOUT_EDGES, random_scene
 
@@ -185,20 +185,7 @@ def test_without_gradients_the_same_images(channels, depth, isa):
         assert (ours is None and theirs is None) or torch.equal(ours, theirs)
     with torch.no_grad():
         assert torch.equal(blend_tiles(given, tiles, *SIZE, **options)[0], alone[0])
-    kept = torch.ops.emogs.blend_tiles(
-        given.records,
-        splats.colors,
-        None,
-        tiles.offsets,
-        tiles.ids,
-        None,
-        None,
-        None,
-        *SIZE,
-        settings.blending,
-        0,
-        False,
-    )
+    kept = blend_kept(given.records, splats, tiles, settings, 0, False)
     assert all(len(t) == 0 for t in kept[3:])
     with pytest.raises(RuntimeError, match="save=True"):
         kept[0].sum().backward()

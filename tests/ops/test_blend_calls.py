@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from blend_scenes import SIZE, splats_and_tiles
+from blend_scenes import SIZE, blend_kept, splats_and_tiles
 from raster_scenes import WITHOUT_EDGES
 
 from emogs import RasterSettings
@@ -134,20 +134,7 @@ def test_lists_that_point_nowhere(compiled):
     for offsets in (tiles.offsets + 1, tiles.offsets.flip(0), tiles.offsets * 2):
         with pytest.raises(ValueError, match=r"tiles.offsets must be rising from 0 to M="):
             call(offsets, tiles.ids)
-    kept = torch.ops.emogs.blend_tiles(
-        splats.records,
-        splats.colors,
-        None,
-        tiles.offsets,
-        tiles.ids,
-        None,
-        None,
-        None,
-        *SIZE,
-        RasterSettings().blending,
-        2,
-        True,
-    )[3:]
+    kept = blend_kept(splats.records, splats, tiles, RasterSettings(), 2, True)[3:]
     for offsets, ids, name in ((tiles.offsets, negative, "tiles.ids"), (tiles.offsets + 1, tiles.ids, "tiles.offsets")):
         with pytest.raises(ValueError, match=name):
             torch.ops.emogs.blend_tiles_backward(
