@@ -27,6 +27,7 @@ _PARTS = ("skin", "eye_left", "eye_right", "teeth_upper", "teeth_lower", "gums",
 
 
 @cache
+@torch.inference_mode(False)
 def builtin_head() -> HeadTemplate:
     """The built-in head with its expressions and identity directions; made once per process."""
     neutral, regions = neutral_head()

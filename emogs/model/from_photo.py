@@ -137,11 +137,13 @@ def _extend(basis: EmotionBasis, kept: Tensor, still: int) -> EmotionBasis:
 
 
 @lru_cache(maxsize=1)
+@torch.inference_mode(False)
 def _texels(head: HeadTemplate) -> TexelMap:
     return texel_map(head)
 
 
 @lru_cache(maxsize=1)
+@torch.inference_mode(False)
 def _untrained() -> AvatarEncoder:
     return AvatarEncoder()
 

@@ -112,6 +112,7 @@ def _closing(template: HeadTemplate, face: Tensor, person: Tensor, across: Tenso
 
 
 @lru_cache(maxsize=1)
+@torch.inference_mode(False)
 def _greatest_stretch(template: HeadTemplate) -> Tensor:
     """[F] how much longer any expression alone, at 1, makes a line in a triangle of the mean head."""
     rest = _edges(template.vertices, template.faces)

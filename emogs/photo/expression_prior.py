@@ -91,6 +91,7 @@ class ExpressionPrior:
 
 
 @cache
+@torch.inference_mode(False)
 def arkit_prior() -> ExpressionPrior:
     """Of ARKit's 52 channels."""
     return ExpressionPrior(_SPARSITY * _rarity(), _quadratic(), _excluded(), (_MOUTH_CLOSE, _JAW_OPEN))

@@ -238,6 +238,7 @@ class LandmarkModel:
 
 
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)
 def landmark_model(template: HeadTemplate) -> LandmarkModel:
     """Reduces a template to its landmarks; kept for the last few templates.
 

@@ -125,6 +125,7 @@ class LandmarkNet(nn.Module):
 
 
 @lru_cache(maxsize=1)
+@torch.inference_mode(False)
 def landmark_net() -> LandmarkNet:
     """The shipped network, read once, in evaluation mode."""
     net = LandmarkNet()
