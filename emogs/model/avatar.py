@@ -29,8 +29,6 @@ VIEW_HEIGHT = 0.47
 """Metres of head and shoulders that `Avatar.orbit` shows from top to bottom."""
 VIEW_DISTANCE = 1.2
 """Metres from the camera of `Avatar.orbit` to the head: far enough to flatter."""
-MOST_PITCH = 15.0
-"""Degrees; a photo from higher or lower still does not make `Avatar.orbit` look down or up any further."""
 VIEW_CENTRE = -0.015
 """Metres above the head's origin that `Avatar.orbit` looks at: shoulders need room below."""
 
@@ -50,7 +48,7 @@ class Avatar:
     geometry: GeometryPath
     source: Tensor  # [52] the expression that the photo showed
     camera: Cameras  # one: that of the photo's crop
-    baked: BakedBasis | None = None  # what emotion changes beyond the shape; None if nothing
+    baked: BakedBasis | None = None  # what emotion and expression change beyond the shape; None if nothing
 
     def render(
         self,
@@ -69,13 +67,13 @@ class Avatar:
             colours [B, C, H, W, 3] over black, with their alphas [B, C, H, W, 1].
         """
         code = as_codes(emotion)
-        frames = self.frames(code, articulation)
+        worn = self.expression(code, articulation)
         return rasterize(
             self.gaussians,
             cameras,
-            emotion=self.baked.mix(code) if self.baked else None,
+            emotion=self.baked.mix(code, worn) if self.baked else None,
             basis=self.baked.basis if self.baked else None,
-            rig=Rig(self.binding, frames),
+            rig=Rig(self.binding, self._frames(worn)),
             settings=settings,
         )
 
@@ -96,30 +94,33 @@ class Avatar:
 
     def frames(self, emotion: Tensor | str | None = None, articulation: Tensor | None = None) -> Tensor:
         """[B, F, 8] where the head's triangles are: rotation wxyz, translation, scale."""
+        return self._frames(self.expression(emotion, articulation))
+
+    def _frames(self, expression: Tensor) -> Tensor:
+        """[B, F, 8] at channel values [B, 52]."""
         neutral = self.template.deform(self.identity[None])[0]
-        return rig_frames(self.vertices(emotion, articulation), self.template.faces, neutral)
+        vertices = self.template.deform(self.identity[None], expression)
+        return rig_frames(vertices, self.template.faces, neutral)
 
     def posed(self, emotion: Tensor | str | None = None, articulation: Tensor | None = None) -> Gaussians:
         """The Gaussians themselves in head space, for one emotion: what a file of splats holds."""
         code = as_codes(emotion)
-        frames = self.frames(code, articulation)
-        if len(frames) != 1:
-            raise ValueError(f"emotion, articulation: a cloud of splats shows one face, got a batch of {len(frames)}")
+        worn = self.expression(code, articulation)
+        if len(worn) != 1:
+            raise ValueError(f"emotion, articulation: a cloud of splats shows one face, got a batch of {len(worn)}")
         local = self.gaussians
         if self.baked:
-            local = modulate(local, self.baked.basis, self.baked.mix(code)[0])
-        return carry(local, frames[0, self.binding.long()])
+            local = modulate(local, self.baked.basis, self.baked.mix(code, worn)[0])
+        return carry(local, self._frames(worn)[0, self.binding.long()])
 
-    def orbit(self, yaw: Tensor | float = 0.0, pitch: float | None = None, size: int = 512) -> Cameras:
-        """Cameras around the upright head, `size` pixels square.
+    def orbit(self, yaw: Tensor | float = 0.0, pitch: float = 0.0, size: int = 512) -> Cameras:
+        """Cameras around the upright head, `size` pixels square; the photo's own camera is `camera`.
 
         Args:
             yaw: [C] degrees to the subject's left from which the head is seen.
-            pitch: degrees above the head from which it is seen; None is where the photo was taken from, within 15.
+            pitch: degrees above the head from which it is seen. From above, the corners of a mouth lie higher than its
+                middle, and every face seems to smile a little: level is the default.
         """
-        if pitch is None:
-            x, y, z = torch.linalg.inv(self.camera.viewmats[0])[:3, 3].tolist()
-            pitch = max(-MOST_PITCH, min(MOST_PITCH, math.degrees(math.atan2(y, math.hypot(x, z)))))
         return orbit_cameras(torch.as_tensor(yaw, dtype=torch.float32).reshape(-1), pitch, size)
 
     def save(self, path: str | Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..cameras import Cameras
 from ..emotion import PSI_WIDTH, GeometryPath
 from ..gaussians import EmotionBasis, Gaussians
-from ..head import HeadTemplate
+from ..head import ARKIT_NAMES, HeadTemplate
 from ..io.files import SYNTHETIC, FormatError, reason_of, replacing, shown
 from .bake import BakedBasis
 
@@ -50,7 +50,7 @@ def write_avatar(avatar: Avatar, path: Path) -> None:
     tensors |= {f"geometry.{name}": value for name, value in avatar.geometry.state_dict().items()}
     if avatar.baked:
         tensors |= {f"basis.{name}": value for name, value in avatar.baked.basis.given().items()}
-        tensors["basis_weights"] = avatar.baked.weights
+        tensors |= {"basis_weights": avatar.baked.weights, "basis_response": avatar.baked.response}
     present = {name: value.detach().contiguous() for name, value in tensors.items() if value is not None}
     with replacing(path) as partial:
         partial.write_bytes(save(present, metadata=header))  # save_file would make it readable for its owner alone
@@ -88,7 +88,9 @@ def _read_basis(file: _File, count: int) -> BakedBasis:
     given = {name: file.tensor(f"basis.{name}", weights.shape[1], count, *shape) for name, shape in present.items()}
     if not given:
         file.fail("basis", "weights without a basis")
-    return BakedBasis(EmotionBasis(**given), weights)
+    channels = len(ARKIT_NAMES)
+    response = file.tensor("basis_response", channels, weights.shape[1]) if "basis_response" in file.tensors else None
+    return BakedBasis(EmotionBasis(**given), weights, response)
 
 
 def fingerprint(template: HeadTemplate) -> str:

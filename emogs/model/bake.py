@@ -24,14 +24,21 @@ MOST_COMPONENTS = 16
 
 @dataclass(frozen=True)
 class BakedBasis:
-    """What emotion changes about N Gaussians: K components, and how much of each a code asks for."""
+    """What emotion and expression change about N Gaussians: K components, and how much of each a face asks for."""
 
     basis: EmotionBasis  # [K, N, ...]
     weights: Tensor  # [35, K] from psi
+    response: Tensor | None = None  # [52, K] from the channels of the expression; None if they change nothing
 
-    def mix(self, codes: Tensor) -> Tensor:
-        """Weights [B, K] of the components at codes [B, 7]."""
-        return psi(codes) @ self.weights
+    @property
+    def count(self) -> int:
+        """K"""
+        return self.weights.shape[1]
+
+    def mix(self, codes: Tensor, expression: Tensor) -> Tensor:
+        """Weights [B, K] of the components at codes [B, 7] and the expressions [B, 52] that they bring about."""
+        weights = psi(codes) @ self.weights
+        return weights if self.response is None else weights + (expression @ self.response).clamp(0, 1)
 
 
 def bake(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ..cameras import Cameras
-from ..emotion import GeometryPath
+from ..emotion import PSI_WIDTH, GeometryPath
 from ..gaussians import EmotionBasis, Gaussians
-from ..head import HeadTemplate, TexelMap, builtin_head, texel_map
-from ..photo import HeadFit, HeadView, Look, fit_photo, look
+from ..head import ARKIT_NAMES, HeadTemplate, TexelMap, builtin_head, texel_map
+from ..photo import Folds, HeadFit, HeadView, Look, fit_photo, look
 from .avatar import Avatar
 from .bake import BakedBasis, bake
 from .encoder import RESIDUALS, AvatarEncoder
@@ -82,9 +82,14 @@ def build_avatar(encoder: AvatarEncoder, head: HeadTemplate, texels: TexelMap, f
 
     skin = texel_surface(head, texels, neutral)
     opacities = SURFACE_OPACITY * texels.sample(seen.opacity[..., None])[:, 0]
-    photo = Gaussians(skin.means, skin.quats, skin.scales, opacities, texels.sample(seen.texture))
+    texture = seen.folds.relaxed if seen.folds else seen.texture
+    photo = Gaussians(skin.means, skin.quats, skin.scales, opacities, texels.sample(texture))
     photo = modulate(photo, _basis(null[None], skin), torch.ones(1))
     kept = opacities > _LEAST_OPACITY
+
+    parts = [BakedBasis(_basis(components, skin), weights)] if len(components) else []
+    parts += [_fold_basis(seen.folds, texels)] if seen.folds else []
+    baked = _together(parts)
 
     shell = seen.shell
     around = bind(shell.means, shell.quats, shell.scales, shell.binding, head, neutral)
@@ -98,7 +103,7 @@ def build_avatar(encoder: AvatarEncoder, head: HeadTemplate, texels: TexelMap, f
         geometry=GeometryPath(),
         source=fit.expression,
         camera=Cameras(fit.viewmat[None], fit.K[None], fit.width, fit.height),
-        baked=BakedBasis(_extend(_basis(components, skin), kept, still), weights) if len(components) else None,
+        baked=replace(baked, basis=_extend(baked.basis, kept, still)) if baked else None,
     )
 
 
@@ -124,6 +129,26 @@ def _basis(components: Tensor, surface: Surface) -> EmotionBasis:
         logit_opacities=named["logit_opacities"][..., 0],
         colors=named["colors"],
     )
+
+
+def _fold_basis(folds: Folds, texels: TexelMap) -> BakedBasis:
+    """The folds of the photo's expression, one component for each side of the face."""
+    colors = torch.stack([texels.sample(side) for side in folds.colours])
+    return BakedBasis(EmotionBasis(colors=colors), torch.zeros(PSI_WIDTH, len(colors)), folds.response)
+
+
+def _together(parts: Sequence[BakedBasis]) -> BakedBasis | None:
+    """All components of several bases of the same Gaussians in one; fields that a part lacks are zeros."""
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    likes = {name: field for part in parts for name, field in part.basis.given().items()}
+    fields = {
+        name: torch.cat([p.basis.given().get(name, like.new_zeros(p.count, *like.shape[1:])) for p in parts])
+        for name, like in likes.items()
+    }
+    channels = len(ARKIT_NAMES)
+    response = [torch.zeros(channels, p.count) if p.response is None else p.response for p in parts]
+    return BakedBasis(EmotionBasis(**fields), torch.cat([p.weights for p in parts], 1), torch.cat(response, 1))
 
 
 def _extend(basis: EmotionBasis, kept: Tensor, still: int) -> EmotionBasis:

@@ -4,6 +4,7 @@ from .appearance import Look, look
 from .detect import find_faces, load_photo
 from .errors import PhotoError
 from .face import HeadFit, fit_photo
+from .folds import Folds
 from .landmark_files import LandmarkFile, load_landmarks
 from .landmarks import Landmarks, find_landmarks
 from .sequence import SequenceFit, fit_sequence
@@ -13,6 +14,7 @@ from .unproject import PhotoMaps
 from .view import HeadView
 
 __all__ = [
+    "Folds",
     "HeadFit",
     "HeadView",
     "LandmarkFile",

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..head.uv import TexelMap, texel_map
 from .cover import find_cover
 from .fill import fill_texture
+from .folds import Folds, find_folds
 from .matte import matte_person
 from .shell import Shell, build_shell
 from .unproject import PhotoMaps, unproject
@@ -27,6 +28,7 @@ class Look:
     texture: Tensor  # [T, T, 3] a colour everywhere: photo, mirror or fill
     opacity: Tensor  # [T, T] 0 where the template sticks out of the person
     shell: Shell
+    folds: Folds | None  # of the photo's expression, which the texture holds; None if it has none
 
 
 def look(crop: Tensor, view: HeadView, texels: TexelMap | None = None) -> Look:
@@ -48,5 +50,11 @@ def look(crop: Tensor, view: HeadView, texels: TexelMap | None = None) -> Look:
     texture = fill_texture(view, texels, maps, matte, cover, zones)
     shell = build_shell(view, matte, cover, zones)
     return Look(
-        torch.from_numpy(matte.alpha), torch.from_numpy(matte.foreground), maps, texture.colour, texture.opacity, shell
+        matte=torch.from_numpy(matte.alpha),
+        foreground=torch.from_numpy(matte.foreground),
+        maps=maps,
+        texture=texture.colour,
+        opacity=texture.opacity,
+        shell=shell,
+        folds=find_folds(view, texels, texture.colour, zones),
     )

@@ -62,6 +62,7 @@ class HeadView:
         K: [3, 3] intrinsics in pixels of the crop; pixel centres at +0.5.
         size: side of the crop in pixels.
         valid: [S, S] False where the crop reaches beyond the photo; None if it does not.
+        expression: [E] the photo's expression; None if it is not known.
     """
 
     template: HeadTemplate
@@ -71,12 +72,14 @@ class HeadView:
     K: Tensor
     size: int
     valid: Tensor | None = None
+    expression: Tensor | None = None
 
     @classmethod
     def from_fit(cls, template: HeadTemplate, fit: HeadFit) -> HeadView:
         """The view of a head that `fit_photo` found."""
         valid = torch.from_numpy(fit.valid)
-        return cls(template, fit.vertices(template), fit.neutral(template), fit.viewmat, fit.K, fit.width, valid)
+        vertices, neutral = fit.vertices(template), fit.neutral(template)
+        return cls(template, vertices, neutral, fit.viewmat, fit.K, fit.width, valid, fit.expression)
 
     @cached_property
     def faces(self) -> NDArray[np.int64]:

@@ -331,7 +331,9 @@ def small_avatar(folder: Path) -> list[Path]:
         geometry=GeometryPath(),
         source=random_(len(head.expression_names)),
         camera=Cameras(torch.eye(4)[None], torch.eye(3)[None], 64, 64),
-        baked=BakedBasis(EmotionBasis(**{k: random_(2, 9, *v) for k, v in basis.items()}), random_(35, 2)),
+        baked=BakedBasis(
+            EmotionBasis(**{k: random_(2, 9, *v) for k, v in basis.items()}), random_(35, 2), random_(52, 2)
+        ),
     ).save(folder / "avatar.safetensors")
     return [folder / "avatar.safetensors"]
 

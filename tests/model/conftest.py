@@ -51,5 +51,6 @@ def avatar():
                 colors=noise(3, size=0.1),
             ),
             weights=torch.randn(35, COMPONENTS, generator=generator),
+            response=torch.rand(len(head.expression_names), COMPONENTS, generator=generator),
         ),
     )

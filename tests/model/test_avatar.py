@@ -12,6 +12,7 @@ from emogs.io import FormatError
 from emogs.model import Avatar
 from emogs.model.avatar import as_codes
 
+COMPONENTS = 3  # of the avatar in conftest.py
 MIX = torch.tensor([0.5, 0, 0.3, 0, 0, 0, 0])
 
 
@@ -52,6 +53,30 @@ def test_the_surface_has_no_holes(avatar):
         inside = (row > 0.5).nonzero()[:, 0]
         assert len(inside) > 30
         assert (row[inside[3] : inside[-3]] > 0.97).all()  # silhouettes are soft for a few pixels
+
+
+def test_what_an_expression_paints_comes_with_its_channels_whoever_moves_them(avatar):
+    smile = torch.zeros(52)
+    smile[avatar.template.channel("mouthSmileLeft")] = 0.5
+    response = torch.zeros(52, COMPONENTS)
+    response[avatar.template.channel("mouthSmileLeft"), 1] = 2.0  # whole at half a smile
+    plain = replace(avatar, baked=replace(avatar.baked, weights=torch.zeros(35, COMPONENTS), response=None))
+    folded = replace(plain, baked=replace(plain.baked, response=response))
+    colours = plain.baked.basis.colors[1]
+
+    def painted(*signals):
+        return folded.posed(*signals).colors - plain.posed(*signals).colors
+
+    assert not painted().any()
+    torch.testing.assert_close(painted(None, 0.5 * smile), 0.5 * colours, rtol=0, atol=1e-6)
+    torch.testing.assert_close(painted(None, 2 * smile), colours, rtol=0, atol=1e-6)
+    happy = 2 * avatar.expression("happy=0.4")[0, avatar.template.channel("mouthSmileLeft")]
+    assert 0.1 < happy < 0.9
+    torch.testing.assert_close(painted("happy=0.4"), happy * colours, rtol=0, atol=1e-6)
+    camera = avatar.orbit(size=48)
+    assert torch.equal(folded.render(camera).colors, plain.render(camera).colors)
+    both = folded.render(camera, torch.zeros(1, 7), torch.stack([0 * smile, smile])).colors
+    assert torch.equal(both[0], plain.render(camera).colors[0]) and not torch.equal(both[0], both[1])
 
 
 def test_emotion_and_articulation_are_separate(avatar):
@@ -98,11 +123,21 @@ def test_signals_of_other_types_and_empty_batches_are_fine(avatar):
 def test_a_saved_avatar_comes_back_the_same(avatar, tmp_path):
     avatar.save(tmp_path / "a.safetensors")
     again = Avatar.load(tmp_path / "a.safetensors")
+    assert torch.equal(avatar.baked.response, again.baked.response)
     camera = avatar.orbit(10.0, size=64)
     assert torch.equal(avatar.render(camera, MIX).colors, again.render(camera, MIX).colors)
     assert torch.equal(avatar.source, again.source)
     with safe_open(tmp_path / "a.safetensors", "pt") as file:
         assert file.metadata()["synthetic"] == "true"
+
+
+def test_a_file_without_a_response_of_expressions_is_read(avatar, tmp_path):
+    older = replace(avatar, baked=replace(avatar.baked, response=None))
+    older.save(tmp_path / "a.safetensors")
+    again = Avatar.load(tmp_path / "a.safetensors")
+    assert again.baked.response is None
+    camera = avatar.orbit(size=32)
+    assert torch.equal(again.render(camera, MIX).colors, older.render(camera, MIX).colors)
 
 
 def test_a_saved_avatar_may_be_read_by_whom_other_files_may(avatar, tmp_path):
@@ -121,6 +156,7 @@ def test_a_saved_avatar_may_be_read_by_whom_other_files_may(avatar, tmp_path):
         (lambda t, m: t["gaussians.quats"].fill_(float("nan")), "gaussians.quats: holds a value that is not finite"),
         (lambda t, m: t.update(identity=torch.zeros(3)), "identity: expected float32"),
         (lambda t, m: t.update({"basis.means": torch.zeros(1, 2, 3)}), "basis.means: expected float32"),
+        (lambda t, m: t.update(basis_response=torch.zeros(52, 1)), "basis_response: expected float32"),
         (lambda t, m: t.pop("geometry.mean"), "geometry.mean: missing"),
         (
             lambda t, m: t["camera.viewmats"][0, 1].zero_(),
@@ -156,10 +192,11 @@ def test_a_missing_file_is_refused(tmp_path):
         Avatar.load(tmp_path / "none.safetensors")
 
 
-@pytest.mark.parametrize(("height", "expected"), [(0.0, 0.0), (0.2, 11.31), (-2.0, -15.0)])
-def test_orbits_look_from_where_the_photo_did(avatar, height, expected):
-    photographed = replace(
-        avatar, camera=Cameras(look_at((0.0, height, 1.0), (0.0, 0.0, 0.0))[None], torch.eye(3)[None], 9, 9)
-    )
-    back = torch.linalg.inv(photographed.orbit().viewmats[0])[:3, 2]
-    assert torch.rad2deg(torch.asin(-back[1])) == pytest.approx(expected, abs=0.01)
+def test_orbits_are_level_wherever_the_photo_was_taken_from(avatar):
+    above = Cameras(look_at((0.0, 0.3, 1.0), (0.0, 0.0, 0.0))[None], torch.eye(3)[None], 9, 9)
+    for pitch, yaw in ((0.0, 0.0), (12.0, 0.0), (-20.0, 50.0)):
+        ahead = torch.linalg.inv(replace(avatar, camera=above).orbit(yaw, pitch).viewmats[0])[:3, 2]
+        assert torch.rad2deg(torch.asin(-ahead[1])) == pytest.approx(pitch, abs=0.01)
+        assert torch.rad2deg(torch.atan2(-ahead[0], -ahead[2])) == pytest.approx(yaw, abs=0.01)
+    level = torch.linalg.inv(replace(avatar, camera=above).orbit().viewmats[0])[:3, 2]
+    assert abs(float(level[1])) < 1e-6
