@@ -5,17 +5,22 @@ EMOGS_TEST_EFFORT=50 meets more; `python tests/fuzz/campaign.py` is for a hundre
 
 from __future__ import annotations
 
+import json
 import os
+import queue
 import shutil
+import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import campaign
 import numpy as np
 import pytest
 from emotion_calls import meet_emotion_call
-from loaders import LOADERS, Case, Loader, flame_npz, flame_pickle, flame_safetensors, message_fault
+from head_files import flame_npz, flame_pickle, flame_safetensors
+from loaders import LOADERS, Case, Loader, message_fault
 
 from emogs.head import load_template
 from emogs.head.fields import read_npz
@@ -89,18 +94,37 @@ def test_the_same_number_is_the_same_file(tmp_path):
     assert [one.hurt(index)[1] for index in range(20)] == [other.hurt(index)[1] for index in reversed(range(20))][::-1]
 
 
+class Answers(queue.Queue):
+    """What a worker says of two files, and then what its end looks like; no clock runs."""
+
+    def __init__(self, end: Callable[[], str | None]):
+        super().__init__()
+        self.rest = [json.dumps([index, "refused"]) for index in range(2)]
+        self.end = end
+
+    def get(self, block: bool = True, timeout: float | None = None) -> str | None:
+        return self.rest.pop(0) if self.rest else self.end()
+
+
+def crashes() -> None:
+    """Its output ends."""
+
+
+def hangs() -> str:
+    raise queue.Empty
+
+
 @pytest.mark.parametrize(
-    ("end", "fault"),
+    ("script", "end", "fault"),
     [
-        ("import os; os.kill(os.getpid(), 11)", "crash: SIGSEGV"),
-        ("import time; time.sleep(600)", "no answer in 1 s"),
+        ("import os; os.kill(os.getpid(), 11)", crashes, "crash: SIGSEGV"),
+        ("import time; time.sleep(600)", hangs, "no answer in 60 s"),
     ],
 )
-def test_a_crash_and_a_hang_are_faults_and_the_campaign_goes_on(tmp_path, monkeypatch, end, fault):
+def test_a_crash_and_a_hang_are_faults_and_the_campaign_goes_on(tmp_path, monkeypatch, script, end, fault):
     """A worker that meets two files and ends badly at the third; the next one starts behind it."""
     monkeypatch.setattr(campaign, "OUT", tmp_path)
-    monkeypatch.setattr(campaign, "SECONDS", 1)
-    script = "import json\nfor i in range(2): print(json.dumps([i, 'refused']), flush=True)\n" + end
+    monkeypatch.setattr(campaign, "_lines_of", lambda process: Answers(end))
     monkeypatch.setattr(campaign.State, "command", lambda self, last: [sys.executable, "-c", script])
     state = campaign.State("ply")
     state.advance(5, lambda done: None)
@@ -110,6 +134,12 @@ def test_a_crash_and_a_hang_are_faults_and_the_campaign_goes_on(tmp_path, monkey
     assert (again.files, again.faults) == (3, {"2": fault})
     again.recheck()  # the reader itself did nothing wrong
     assert (again.faults, again.outcomes["refused"] + again.outcomes["read"], again.outcomes["mended"]) == ({}, 3, 1)
+
+
+def test_a_worker_s_lines_come_as_it_writes_them_and_then_the_end():
+    with subprocess.Popen([sys.executable, "-c", "print(1); print(2)"], stdout=subprocess.PIPE, text=True) as process:
+        lines = campaign._lines_of(process)
+        assert [lines.get(), lines.get(), lines.get()] == ["1\n", "2\n", None]
 
 
 def test_a_worker_says_one_line_for_each_file(capsys, monkeypatch):
