@@ -278,13 +278,18 @@ def project(points: np.ndarray, face: Face) -> np.ndarray:
     return seen[:, :2] / seen[:, 2:]
 
 
+def shard_path(folder: Path, shard: int, count: int, seed: int) -> Path:
+    """The file of a shard, named by its pictures: the seed, the first number and the last."""
+    return folder / f"faces-{seed}-{shard * count:06d}-{(shard + 1) * count - 1:06d}.npz"
+
+
 def write_shard(renderer: FaceRenderer, folder: Path, shard: int, count: int, *, seed: int = 0) -> Path:
-    """Renders `count` pictures into folder/faces-NNN.npz, unless it exists.
+    """Renders `count` pictures into the file of `shard_path`, unless it exists.
 
     Its fields are `image`, `landmarks` and what `Face` says of each. The file is written whole or not at all, so a
     stopped run is continued by calling again.
     """
-    path = folder / f"faces-{shard:03d}.npz"
+    path = shard_path(folder, shard, count, seed)
     if path.exists():
         return path
     pictures = []

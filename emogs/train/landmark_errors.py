@@ -28,7 +28,7 @@ from emogs.io.files import FormatError
 from emogs.photo.landmarks import GROUPS, WEIGHTS, LandmarkNet, box_around, find_landmarks
 
 from .landmark_crops import extent, middle
-from .templates import speaking_template
+from .templates import pictures_of, speaking_template
 
 PARTS = {"all": slice(0, 68), **GROUPS}
 _EXPRESSIONS = ("neutral", *EMOTIONS)
@@ -88,7 +88,7 @@ def main(config: LandmarkEvaluation) -> None:
     for source in config.template:
         files = render_people(config, source)
         errors, pictures = judge(net, files, config.yaw)
-        name = files[0].parent.name
+        name = files[0].parent.name.rpartition("-")[0]
         pages[name] = page(errors)
         show(name, errors, console)
         if config.worst:
@@ -110,7 +110,7 @@ def _read_net(path: Path) -> LandmarkNet:
 
 def render_people(config: LandmarkEvaluation, source: str) -> list[Path]:
     """A file of pictures for each person, rendered where it is missing: expressions by yaw angles."""
-    folder = config.work / speaking_template(source).name
+    folder = pictures_of(config.work, speaking_template(source))
     angles = "_".join(f"{angle:g}" for angle in config.yaw)
     files = [folder / f"person-{config.seed}-{angles}-{person:03d}.npz" for person in range(config.people)]
     missing = [(i, file) for i, file in enumerate(files) if not file.exists()]

@@ -24,12 +24,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from emogs.data.faces import write_shard
+from emogs.data.faces import shard_path, write_shard
+from emogs.head.template import HeadTemplate
 from emogs.photo.landmarks import CROP_PER_BOX, GROUPS, LandmarkNet
 
 from .landmark_crops import Batch, augmented, crop, extent, middle, tensor
 from .landmark_errors import renderer_of
-from .templates import speaking_template
+from .templates import pictures_of, speaking_template
 
 _CREDITS = {"ict": "ICT-FaceKit Light (MIT, copyright USC Institute for Creative Technologies)"}
 _SHARD = 250
@@ -62,14 +63,15 @@ def main(config: LandmarkTraining) -> None:
     """Renders what is missing, trains what is left, writes weights and log."""
     os.nice(10)
     started = time.monotonic()
-    names = [speaking_template(source).name for source in config.template]
+    heads = [speaking_template(source) for source in config.template]
+    names = [head.name for head in heads]
     _check(config, names)
-    render(config, names)
+    shards = shards_of(config, heads)
+    render(config, shards)
     rendered = time.monotonic()
-    shards = shards_of(config, names)
-    held = [file for files in shards.values() for file in files[-_held_out(files) :]]
-    kept = [file for files in shards.values() for file in files[: -_held_out(files)]]
-    net, history = train(config, load(kept), load(held))
+    held = [file for files in shards for file in files[-_held_out(files) :]]
+    kept = [file for files in shards for file in files[: -_held_out(files)]]
+    net, history = train(config, load(kept), load(held), _run_of(config, kept))
     credit = "trained on renders of " + " and ".join(_CREDITS.get(name, name) for name in names)
     log = {
         "credit": credit,
@@ -92,21 +94,21 @@ def _check(config: LandmarkTraining, names: list[str]) -> None:
         raise ValueError(f"count: expected at least {least} pictures, {2 * _SHARD} a template, got {config.count}")
 
 
-def shards_of(config: LandmarkTraining, names: list[str]) -> dict[str, list[Path]]:
+def shards_of(config: LandmarkTraining, heads: list[HeadTemplate]) -> list[list[Path]]:
     """The files of pictures that a run needs, by template."""
-    each = config.count // _SHARD // len(names)
-    return {name: [config.work / name / f"faces-{shard:03d}.npz" for shard in range(each)] for name in names}
+    each = config.count // _SHARD // len(heads)
+    folders = [pictures_of(config.work, head) for head in heads]
+    return [[shard_path(folder, shard, _SHARD, config.seed) for shard in range(each)] for folder in folders]
 
 
 def _held_out(files: list[Path]) -> int:
     return max(1, len(files) // 10)
 
 
-def render(config: LandmarkTraining, names: list[str]) -> None:
-    """Renders the missing shards, one process a thread."""
-    sources = dict(zip(names, config.template, strict=True))
-    shards = shards_of(config, names)
-    missing = [(sources[name], i, file) for name in names for i, file in enumerate(shards[name]) if not file.exists()]
+def render(config: LandmarkTraining, shards: list[list[Path]]) -> None:
+    """Renders the missing shards of each template, one process a thread."""
+    wanted = zip(config.template, shards, strict=True)
+    missing = [(source, i, file) for source, files in wanted for i, file in enumerate(files) if not file.exists()]
     if not missing:
         return
     with Progress() as progress, ProcessPoolExecutor(config.threads) as pool:
@@ -133,14 +135,16 @@ def load(files: list[Path]) -> Faces:
     return np.concatenate(images), np.concatenate(landmarks)
 
 
-def _run_of(config: LandmarkTraining, kept: int) -> str:
-    """Tells apart runs that must not go on from each other: by all settings but where and how fast they work."""
+def _run_of(config: LandmarkTraining, kept: list[Path]) -> str:
+    """Tells apart runs that must not go on from each other: by their pictures, and all settings but where and how fast
+    they work."""
+    pictures = [f"{file.parent.name}/{file.name}" for file in kept]
     settings = {name: value for name, value in asdict(config).items() if name not in ("work", "out", "threads")}
-    return hashlib.sha256(json.dumps([settings, kept]).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps([settings, pictures]).encode()).hexdigest()[:12]
 
 
-def train(config: LandmarkTraining, faces: Faces, held: Faces) -> tuple[LandmarkNet, list[dict]]:
-    """Trains on faces from the last finished epoch on; `held` faces only judge."""
+def train(config: LandmarkTraining, faces: Faces, held: Faces, run: str) -> tuple[LandmarkNet, list[dict]]:
+    """Trains on faces from the last finished epoch of this run on; `held` faces only judge."""
     torch.set_num_threads(max(1, config.threads - 1))
     torch.manual_seed(config.seed)
     images, landmarks = faces
@@ -150,7 +154,7 @@ def train(config: LandmarkTraining, faces: Faces, held: Faces) -> tuple[Landmark
     optimizer = torch.optim.AdamW(net.parameters(), config.rate, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.rate, config.epochs * steps, pct_start=0.15)
     history: list[dict] = []
-    state = config.work / f"training-{_run_of(config, kept)}.pt"
+    state = config.work / f"training-{run}.pt"
     if state.exists():
         saved = torch.load(state, weights_only=True)
         net.load_state_dict(saved["net"])

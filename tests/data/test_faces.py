@@ -170,4 +170,7 @@ def test_shards_are_whole_and_kept(renderer, tmp_path):
         assert np.allclose(marks, data["landmarks"][1], atol=1e-3)  # the file says all that the labels depend on
     written = path.stat().st_mtime_ns
     assert write_shard(renderer, tmp_path, 3, 2, seed=5).stat().st_mtime_ns == written
-    assert [p.name for p in tmp_path.iterdir()] == ["faces-003.npz"]
+    assert [p.name for p in tmp_path.iterdir()] == ["faces-5-000006-000007.npz"]
+    other = write_shard(renderer, tmp_path, 3, 2, seed=6)
+    with np.load(path) as one, np.load(other) as two:
+        assert not np.array_equal(one["image"], two["image"])

@@ -11,9 +11,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from emogs.head import builtin_head, load_template
 from emogs.photo.landmarks import MIRRORED, LandmarkNet
 from emogs.train import landmarks as recipe
+from emogs.train import templates
 from emogs.train.landmark_crops import augmented
+from emogs.train.templates import pictures_of
 
 
 @pytest.fixture
@@ -51,10 +54,10 @@ def test_templates_share_the_pictures(config, ict_folder):
     log = json.loads(config.out.with_suffix(".json").read_text())
     assert "ICT-FaceKit" in log["credit"] and "MIT" in log["credit"] and "builtin" in log["credit"]
     assert str(ict_folder) not in json.dumps(log) and log["config"]["template"] == ["builtin", "ict"]
-    shards = recipe.shards_of(both, ["builtin", "ict"])
-    assert [len(files) for files in shards.values()] == [2, 2]
-    assert all(file.exists() for files in shards.values() for file in files)
-    assert not np.array_equal(recipe.load(shards["ict"][:1])[0], recipe.load(shards["builtin"][:1])[0])
+    shards = recipe.shards_of(both, [builtin_head(), load_template(ict_folder)])
+    assert [len(files) for files in shards] == [2, 2]
+    assert all(file.exists() for files in shards for file in files)
+    assert not np.array_equal(recipe.load(shards[1][:1])[0], recipe.load(shards[0][:1])[0])
 
 
 def test_a_run_on_other_pictures_does_not_go_on_from_a_finished_one(config, ict_folder):
@@ -62,6 +65,25 @@ def test_a_run_on_other_pictures_does_not_go_on_from_a_finished_one(config, ict_
     first = load_file(config.out)
     recipe.main(replace(config, epochs=1, template=(str(ict_folder),)))
     assert not all(torch.equal(value, first[name]) for name, value in load_file(config.out).items())
+
+
+def test_pictures_of_another_head_or_renderer_are_not_taken(tmp_path, monkeypatch):
+    head = builtin_head()
+    folders = {
+        pictures_of(tmp_path, head),
+        pictures_of(tmp_path, replace(head, albedo=head.albedo + 0.1)),
+        pictures_of(tmp_path, replace(head, rotations=head.rotations[:1])),
+        pictures_of(tmp_path, replace(head, skeleton=None)),
+    }
+    assert len(folders) == 4 and all(folder.name.startswith("builtin-") for folder in folders)
+    assert pictures_of(tmp_path, head) in folders
+    monkeypatch.setattr(templates, "_renderer", lambda: b"another")
+    assert pictures_of(tmp_path, head) not in folders
+
+
+def test_pictures_of_another_seed_are_not_taken(config):
+    one, other = (recipe.shards_of(replace(config, seed=seed), [builtin_head()])[0] for seed in (0, 1))
+    assert not set(one) & set(other)
 
 
 def test_wrong_settings_are_named(config):
@@ -74,10 +96,10 @@ def test_wrong_settings_are_named(config):
 
 
 def test_a_stopped_run_continues(config, monkeypatch):
-    recipe.render(config, ["builtin"])
-    files = recipe.shards_of(config, ["builtin"])["builtin"]
-    faces, held = recipe.load(files[:2]), recipe.load(files[2:])
-    whole = recipe.train(config, faces, held)[0].state_dict()
+    shards = recipe.shards_of(config, [builtin_head()])
+    recipe.render(config, shards)
+    faces, held = recipe.load(shards[0][:2]), recipe.load(shards[0][2:])
+    whole = recipe.train(config, faces, held, "run")[0].state_dict()
     for state in config.work.glob("training-*"):
         state.unlink()
 
@@ -91,8 +113,8 @@ def test_a_stopped_run_continues(config, monkeypatch):
 
     monkeypatch.setattr(recipe, "held_out_error", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        recipe.train(config, faces, held)
-    continued = recipe.train(config, faces, held)[0].state_dict()
+        recipe.train(config, faces, held, "run")
+    continued = recipe.train(config, faces, held, "run")[0].state_dict()
     for name, value in whole.items():
         assert torch.allclose(continued[name].float(), value.float(), atol=1e-4), name
 
