@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .checks import check_floats, check_number
+from .checks import check_floats, check_number, check_range
 from .labels import LabelSet, class_codes, label_set
 from .tables import EMOTIONS
 
@@ -62,27 +62,49 @@ def distribution_from_votes(votes: Tensor, dataset: str | LabelSet = "fer+") -> 
 
 
 def agreement(probabilities: Tensor) -> Tensor:
-    """[...] `1 - H(p) / ln C` of probabilities [..., C]: 1 where all agree, 0 where nobody does; differentiable."""
-    check_floats("probabilities", probabilities)
-    entropy = torch.special.entr(probabilities).sum(-1)
+    """How far annotators agree: `1 - H(p) / ln C`, 1 where all do, 0 where nobody does.
+
+    Args:
+        probabilities: [..., C] in [0, 1]; counts of votes are for `distribution_from_votes`.
+    Returns:
+        [...] in [0, 1]; differentiable.
+    Raises:
+        ValueError: a number is outside [0, 1], or not finite.
+    """
+    _check_classes(probabilities)
+    check_range("probabilities", probabilities, 0, 1)
+    entropy = torch.special.entr(probabilities.clamp_min(0)).sum(-1)
     return (1 - entropy / math.log(max(2, probabilities.shape[-1]))).clamp(0, 1)
 
 
 def temper(probabilities: Tensor, temperature: float) -> Tensor:
     """Probabilities `p^(1/t) / sum p^(1/t)`: sharper below temperature 1, flatter above; what is impossible stays so.
 
-    Lost: nothing; `temper(., 1 / t)` undoes it.
+    Lost: nothing of probabilities that sum to 1; `temper(., 1 / t)` undoes it.
 
     Args:
-        probabilities: [..., C]; one at least above 0.
+        probabilities: [..., C], not negative. A row of zeros, as `remap_probabilities` gives where the target has none
+            of the classes, stays zeros.
         temperature: above 0.
+    Returns:
+        [..., C], other rows summing to 1; differentiable.
+    Raises:
+        ValueError: a probability is negative or not finite, or the temperature is not above 0.
     """
-    check_floats("probabilities", probabilities)
+    _check_classes(probabilities)
+    if not bool(((probabilities >= 0) & probabilities.isfinite()).all()):
+        raise ValueError("probabilities: expected finite numbers that are not negative")
     if check_number("temperature", temperature) <= 0:
         raise ValueError(f"temperature: expected a number above 0, got {temperature!r}")
     possible = probabilities > 0
     logs = torch.where(possible, probabilities, 1).log() / temperature  # no gradient through the log of 0
-    return torch.softmax(logs.masked_fill(~possible, -torch.inf), -1)
+    impossible = ~possible & possible.any(-1, keepdim=True)  # a row of zeros has no softmax
+    return torch.where(possible, torch.softmax(logs.masked_fill(impossible, -torch.inf), -1), 0)
+
+
+def _check_classes(probabilities: Tensor) -> None:
+    if not check_floats("probabilities", probabilities).ndim:
+        raise ValueError("probabilities: expected [..., C], got []")
 
 
 def emotion_from_distribution(probabilities: Tensor, dataset: str | LabelSet) -> Tensor:

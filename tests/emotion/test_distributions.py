@@ -71,6 +71,35 @@ def test_what_is_impossible_stays_so_and_ties_stay_ties():
         torch.testing.assert_close(temper(p, temperature), p)
 
 
+def test_a_row_of_zeros_is_tempered_to_zeros_and_has_a_gradient():
+    """As `remap_probabilities` leaves where the target has none of the classes."""
+    p = torch.tensor([[0.0, 0.0, 0.0], [0.2, 0.0, 0.8]], requires_grad=True)
+    sharper = temper(p, 0.5)
+    torch.testing.assert_close(sharper, torch.tensor([[0.0, 0.0, 0.0], [0.04 / 0.68, 0.0, 0.64 / 0.68]]))
+    (slope,) = torch.autograd.grad(sharper[:, 2].sum(), p)
+    assert slope.isfinite().all() and slope[1, 2] > 0
+
+
+@pytest.mark.parametrize("wrong", [-0.1, float("nan"), float("inf")])
+def test_what_is_no_probability_is_refused(wrong):
+    p = torch.tensor([0.5, wrong])
+    with pytest.raises(ValueError, match="probabilities: expected numbers from 0 to 1"):
+        agreement(p)
+    with pytest.raises(ValueError, match="probabilities: expected finite numbers that are not negative"):
+        temper(p, 2.0)
+
+
+@pytest.mark.parametrize("call", [agreement, lambda p: temper(p, 2.0)])
+def test_one_number_is_no_distribution(call):
+    with pytest.raises(ValueError, match=r"probabilities: expected \[..., C\], got \[\]"):
+        call(torch.tensor(0.5))
+
+
+def test_counts_have_no_agreement():
+    with pytest.raises(ValueError, match="probabilities: expected numbers from 0 to 1, got 9"):
+        agreement(torch.tensor([9.0, 1.0]))
+
+
 @given(codes)
 def test_codes_up_to_one_come_back(code):
     code = code / code.sum().clamp_min(1)
