@@ -26,7 +26,7 @@ from tyro.conf import Positional
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent))
 
-from emogs.cli_arguments import UsageError, run_command  # noqa: E402
+from emogs.cli_arguments import UsageError, run_command, until_nobody_reads  # noqa: E402
 
 HISTORY = HERE / "results" / "history"
 WARM = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296"}  # no page faults of fresh results
@@ -264,6 +264,7 @@ def print_run(stored: dict[str, Any], quick: bool) -> None:
     say_if_quick(quick)
 
 
+@until_nobody_reads()
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command that the arguments name; the process ends with its verdict."""
     if any(os.environ.get(name) != value for name, value in WARM.items()):

@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 
 def _is_command() -> bool:
-    """Whether this process is the command `emogs` or `python -m emogs`: its help need not wait for torch."""
+    """Whether this process is the command `emogs` or `python -m emogs`, whose help need not wait for torch.
+
+    Its name does not tell: a program of someone else's that is called emogs counts on `import emogs` to register the
+    operators. The command is what imports `emogs.cli` in its outermost code, as the scripts of all installers do.
+    """
     called = sys.argv[0] if sys.argv else ""
-    return Path(called).stem == "emogs" or (called == "-m" and "emogs" in sys.orig_argv)
+    if called == "-m":
+        return "emogs" in sys.orig_argv
+    frame = sys._getframe()
+    while frame.f_back:
+        frame = frame.f_back
+    return Path(called).stem == "emogs" and "emogs.cli" in frame.f_code.co_names
 
 
 if TYPE_CHECKING or not _is_command():

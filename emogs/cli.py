@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
-from .cli_arguments import read_settings, run_command, takes_files
+from .cli_arguments import read_settings, run_command, said_of_options, takes_files, until_nobody_reads
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -150,6 +150,7 @@ def info() -> None:
     print_info()
 
 
+@until_nobody_reads()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command that the arguments name; ends the process on bad input."""
     arguments = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
@@ -190,6 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("EMOGS_TRACEBACK"):
             raise
         _fail(str(error))
+    except BrokenPipeError:
+        raise
     except OSError as error:
         if os.environ.get("EMOGS_TRACEBACK"):
             raise
@@ -206,7 +209,8 @@ def _train_landmarks(arguments: list[str]) -> None:
     from .train.landmarks import LandmarkTraining
     from .train.landmarks import main as run
 
-    run(read_settings(LandmarkTraining, "emogs train landmarks", arguments))
+    with said_of_options("template", "count"):
+        run(read_settings(LandmarkTraining, "emogs train landmarks", arguments))
 
 
 def _judge_landmarks(arguments: list[str]) -> None:

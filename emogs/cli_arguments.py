@@ -8,14 +8,16 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import tyro
 
 _KINDS = {"INT": "a whole number", "FLOAT": "a number", "STR": "a text", "PATH": "a path"}
+_UNREAD = 128 + 13
+"""Exit code: 13 is SIGPIPE."""
 _WIDE = "4000"
 """Columns of a box that nobody sees, so that it breaks no line of its own."""
 
@@ -39,6 +41,54 @@ def check_output(name: str, path: Path, *endings: str) -> None:
         raise UsageError(f"{name} {path}: no such folder")
     if not takes_files(folder):
         raise UsageError(f"{name} {path}: {folder} cannot be written to")
+
+
+@contextmanager
+def said_of_options(*names: str) -> Iterator[None]:
+    """What a function says of its arguments, said of the command's options of the same names.
+
+    >>> with said_of_options("size"):
+    ...     raise ValueError("size: expected pixels")
+    Traceback (most recent call last):
+    ...
+    emogs.cli_arguments.UsageError: --size: expected pixels
+    """
+    try:
+        yield
+    except ValueError as error:
+        if str(error).partition(":")[0] not in names:
+            raise
+        raise UsageError(f"--{error}") from None
+
+
+@contextmanager
+def until_nobody_reads() -> Iterator[None]:
+    """Ends the process quietly where the reader of its output has gone, as in `emogs --help | head -1`.
+
+    The exit code is that of a process that SIGPIPE ended, which Python turns into an error, here and again when it
+    flushes at exit. Pipes to anything else than the reader of the output stay errors.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        unread = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
+        if not unread:
+            raise
+        for stream in unread:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        sys.exit(_UNREAD)
+
+
+def _is_unread(stream: TextIO) -> bool:
+    """Whether what a stream holds back has no reader any more."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def takes_files(folder: Path) -> bool:

@@ -18,7 +18,7 @@ MOST_FRAMES_A_SECOND = 1000
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .emotion import Track
+    from .emotion import Language, Track
 
 
 def show_list() -> None:
@@ -231,6 +231,8 @@ def _parse(text: str, source: str | None) -> tuple[str, Tensor]:
     if "dominance" in text:
         named = ["affect"]
     numbered = any(letter.isdigit() for letter in name)
+    if not named and (language := known.get(" ".join(name.lower().split()))):
+        raise ValueError(f"{name.strip()!r} is a language; it says, for example, {_example(language)!r}")
     if not (named or numbered or ":" in text) and (close := _misspelt(name)):
         raise ValueError(f"{name.strip()!r} is unknown; did you mean {close!r}?")
     guess = "regions" if ":" in text else named[0] if named else "action units" if numbered else "emotion"
@@ -253,6 +255,15 @@ def _check_known(argument: str, name: str) -> None:
         raise ValueError(
             f"{argument}: language {name!r} is unknown{hint}; known: {', '.join(languages())}; data sets: {sets}"
         ) from None
+
+
+def _example(language: Language) -> str:
+    """The text of half the first of a language's numbers, such as `pspi=8.0`."""
+    import torch
+
+    value = torch.zeros(len(language.columns))
+    value[0] = language.high / language.scale / 2
+    return language.format(value.reshape(language.shape))
 
 
 def _misspelt(name: str) -> str | None:

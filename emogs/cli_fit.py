@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from tyro.conf import Positional
 
-from .cli_arguments import check_output
+from .cli_arguments import check_output, said_of_options
 
 if TYPE_CHECKING:
     from .photo import SequenceFit
@@ -58,7 +58,7 @@ def fit(
         raise ValueError(f"{file}: does not say how many frames a second; give --fps")
     head = speaking(template, mapping, landmarks)
     shape = read.size if size is None else _size(size)
-    with _Bar() as bar:
+    with _Bar() as bar, said_of_options("fps", "size", "focal"):
         fitter = sequence_fitter(read.landmarks, read.fps, shape, head, read.visibility, focal, bar)
         finished = _run(fitter, out)
     if not finished and fitter.done == 0:

@@ -1,6 +1,7 @@
 """The command line: help at once, bad input in one line with exit code 2, and what it says it wrote."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import torch
 
 import emogs
 from emogs import cli
+from emogs.cli_arguments import until_nobody_reads
 from emogs.head import builtin_head
 
 
@@ -45,15 +47,23 @@ def test_help_imports_nothing_heavy():
 
 
 def test_public_names_are_there_in_the_command_too():
-    code = "import sys; sys.argv[0] = 'bin/emogs'; import emogs; assert 'torch' not in sys.modules\n"
+    code = "import sys; sys.argv[0] = 'bin/emogs'; import emogs.cli; assert 'torch' not in sys.modules\n"
     code += "assert not hasattr(emogs, 'nonsense'); from emogs import Cameras, rasterize; print(set(emogs.__all__))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "'rasterize'" in answer.stdout
 
 
+@pytest.mark.parametrize("name", ["emogs", "train.py"])
+def test_import_registers_the_operators_whatever_the_program_is_called(name):
+    """Only the command itself puts them off."""
+    code = f"import sys; sys.argv[0] = 'bin/{name}'; import emogs, torch; print(torch.ops.emogs.rig_frames)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "emogs.rig_frames" in answer.stdout
+
+
 def test_rasterize_is_the_function_in_the_command_too():
     """The module emogs.rasterize has the same name; whichever of both is imported first."""
-    code = "import sys; sys.argv[0] = 'bin/emogs'\n"
+    code = "import sys; sys.argv[0] = 'bin/emogs'; import emogs.cli\n"
     code += "import emogs.rasterize; assert 'torch' in sys.modules; from emogs import *\n"
     code += "print(emogs.rasterize, rasterize, emogs.rasterize is rasterize)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -63,6 +73,25 @@ def test_rasterize_is_the_function_in_the_command_too():
 def test_a_wrong_public_name_is_missed_in_emogs():
     with pytest.raises(AttributeError, match="module 'emogs' has no attribute 'Gausians'"):
         emogs.Gausians  # noqa: B018
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["head", "show", "--help"], ["train", "landmarks", "--help"]])
+def test_a_reader_that_has_gone_ends_the_command_quietly(arguments, monkeypatch, capsys):
+    """`emogs --help | head -1`: no traceback, now or when Python flushes at exit."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as unread:
+        monkeypatch.setattr(sys, "stdout", unread)
+        with pytest.raises(SystemExit) as ending:
+            cli.main(arguments)
+        monkeypatch.undo()
+    assert ending.value.code == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_a_broken_pipe_to_something_else_is_an_error():
+    with pytest.raises(BrokenPipeError, match="encoder"), until_nobody_reads():
+        raise BrokenPipeError("encoder")
 
 
 def test_module_and_command_are_one():
@@ -109,6 +138,9 @@ def test_module_and_command_are_one():
         (["emotion", "convert", "sad", "--to", "arkit", "--fps", "1e12"], "--fps: expected a number above 0 and up to"),
         (["emotion", "convert", "mouthSmileLeff=0.3", "--to", "emotion"], "did you mean 'mouthSmileLeft'?"),
         (["emotion", "convert", "tongueout=0.3,jawOpe=1", "--to", "emotion"], "'jawOpe=1' (did you mean 'jawOpen'?)"),
+        (["emotion", "convert", "pain=20", "--to", "arkit"], "'pain' is a language; it says, for example, 'pspi=8.0'"),
+        (["emotion", "convert", "affect=1", "--to", "arkit"], "it says, for example, 'valence=0.5'"),
+        (["emotion", "convert", "pspi=20", "--to", "arkit"], "pain 'pspi=20': '20' is not a number from 0 to 16"),
         (["emotion", "convert", "./sad", "--to", "arkit"], "./sad: expected a file .csv or .json, or a text such as"),
         (
             ["emotion", "convert", "4", "--source", "raf-bd", "--to", "emotion"],

@@ -67,7 +67,9 @@ def test_a_stopped_run_writes_what_is_finished_and_goes_on(clip, tmp_path, capsy
         (["--out", "track.txt"], "expected a name that ends in .csv or .json or .npz"),
         (["--out", "nowhere/track.csv"], "no such folder"),
         (["--picture", "fit.gif"], "expected a name that ends in .png"),
-        (["--fps", "30", "--size", "640x480", "--focal", "-1"], "focal: expected pixels above 0"),
+        (["--fps", "30", "--size", "640x480", "--focal", "-1"], "--focal: expected pixels above 0"),
+        (["--fps", "30"], "--size: the landmarks are shares of the picture"),
+        (["--fps", "2000", "--size", "640x480"], "--fps: expected 1 to 1000 frames a second"),
     ],
 )
 def test_bad_input_is_one_line(clip, tmp_path, capsys, monkeypatch, more, message):
