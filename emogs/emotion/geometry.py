@@ -31,14 +31,17 @@ class GeometryPath(nn.Module):
     """Emotion-conditioned renormalization of ARKit channels.
 
         p' = p + m * [expm1(lambda(e) - lambda(e_s)) * (p - p0 - mu(e_s, z)) + mu(e, z) - mu(e_s, z)]
-        mu(e, z) = (M psi(e)) * (1 + A z),    lambda(e) = ln2 tanh(L psi(e))
+        mu(e, z) = (table(e) + M psi(e)) * (1 + A z),    lambda(e) = ln2 tanh(L psi(e))
 
-    e is the target's code, e_s the source's, z an identity style. It is exactly p where both codes are equal, causal,
-    and works on a single frame. M starts from the action-unit tables (exact at the 35 anchors) and A, L from zero, so
-    it works before training.
+    e is the target's code, e_s the source's, z an identity style, table(e) is `expression_from_emotion`. It is exactly
+    p where both codes are equal, causal, and works on a single frame. M, A and L start from zero: before training it
+    wears the tables' faces, compounds and saturating mixes included. M psi(e) alone is quadratic in e and could meet
+    them at the 35 anchors only: a named compound is a face of its own among the mixes of two emotions.
 
     Args:
         style: width of z; 0 for none.
+    Raises:
+        TypeError, ValueError: such a width does not exist.
 
     Example:
         >>> import torch
@@ -50,10 +53,12 @@ class GeometryPath(nn.Module):
 
     def __init__(self, style: int = 0) -> None:
         super().__init__()
+        if isinstance(style, bool) or not isinstance(style, int):
+            raise TypeError(f"style: expected a width of 0 or more, got {style!r}")
+        if style < 0:
+            raise ValueError(f"style: expected a width of 0 or more, got {style}")
         channels = len(ARKIT_NAMES)
-        anchors = anchor_codes().double()
-        components = torch.linalg.solve(psi(anchors), expression_from_emotion(anchors))
-        self.mean = nn.Parameter(components.T.float().contiguous())  # M [52, 35]
+        self.offset = nn.Parameter(torch.zeros(channels, PSI_WIDTH))  # M [52, 35], what training adds to the tables
         self.personal = nn.Parameter(torch.zeros(channels, style))  # A [52, style]
         self.spread = nn.Parameter(torch.zeros(channels, PSI_WIDTH))  # L [52, 35]
         self.neutral: Tensor  # p0 [52], the mean of neutral speech
@@ -64,34 +69,57 @@ class GeometryPath(nn.Module):
         self.register_buffer("mask", torch.tensor([float(name not in UNTOUCHED) for name in ARKIT_NAMES]))
 
     def forward(
-        self, params: Tensor, target: Tensor, source: Tensor, style: Tensor | None = None, *, clamp: bool = False
+        self,
+        params: Tensor,
+        target: Tensor,
+        source: Tensor | None = None,
+        style: Tensor | None = None,
+        *,
+        clamp: bool = False,
     ) -> Tensor:
         """A performance in another emotion.
 
         Args:
             params: [B, T, 52] channel values of the performance.
             target, source: [B, 7] codes it shall have and has, or [B, R, 7] a code for each region of the tables
-                (brow, eyes, mouth), which moves that region's channels.
+                (brow, eyes, mouth), which moves that region's channels; computed in the path's own type. A source of
+                None is neutral.
             style: [B, style] of the identity; None is zero.
             clamp: keep the result in [0, 1], as a template expects. Off by default: it would break the identity at
                 equal codes for trackers that leave the range, and its gradient is zero where training needs one most.
         Returns:
-            [B, T, 52].
+            [B, T, 52], differentiable once in all tensors.
+        Raises:
+            TypeError, ValueError: an argument is no tensor of floats or has another shape; the message says which.
         """
-        if params.ndim != 3 or params.shape[-1] != len(ARKIT_NAMES):
+        check_floats("params", params, len(ARKIT_NAMES))
+        if params.ndim != 3:
             raise ValueError(f"params: expected [B, T, {len(ARKIT_NAMES)}], got {list(params.shape)}")
-        batch = len(params)
-        target, source = (self._codes(name, code, batch) for name, code in (("target", target), ("source", source)))
-        mean_target, mean_source = self._mean(target, style), self._mean(source, style)
-        scale = torch.expm1(self._log_spread(target) - self._log_spread(source))
-        shift = mean_target - mean_source
-        out = emotion_renorm(params, self.neutral + mean_source, scale, shift, channels=self.mask)
+        manner = self._manner(style, len(params))
+        code = self._codes("target", target, len(params))
+        shift, log_spread = self._mean(code) * manner, self._log_spread(code)
+        center = self.neutral.expand(len(params), -1)
+        if source is not None:
+            code = self._codes("source", source, len(params))
+            mean = self._mean(code) * manner
+            center, shift, log_spread = center + mean, shift - mean, log_spread - self._log_spread(code)
+        out = emotion_renorm(params, center, torch.expm1(log_spread), shift, channels=self.mask)
         return out.clamp(0, 1) if clamp else out
 
-    def _mean(self, codes: Tensor, style: Tensor | None) -> Tensor:
-        """mu [B, 52]: the face of an emotion."""
-        mean = self._by_region(psi(codes) @ self.mean.T)
-        return mean if style is None else mean * (1 + style @ self.personal.T)
+    def _mean(self, codes: Tensor) -> Tensor:
+        """mu [B, 52] at no style: the face of an emotion."""
+        return self._by_region(expression_from_emotion(codes) + psi(codes) @ self.offset.T)
+
+    def _manner(self, style: Tensor | None, batch: int) -> Tensor | float:
+        """1 + A z [B, 52]: how far an identity shows its emotions."""
+        width = self.personal.shape[1]
+        if style is None:
+            return 1.0
+        check_floats("style", style)
+        if style.ndim != 2 or style.shape[1] != width or len(style) not in (1, batch):
+            made = f"of a path made with style={width}"
+            raise ValueError(f"style: expected [{batch}, {width}] {made}, got {list(style.shape)}")
+        return 1 + style.to(self.personal.dtype) @ self.personal.T
 
     def _log_spread(self, codes: Tensor) -> Tensor:
         """lambda [B, 52]: the log of how far speech moves a channel in an emotion, within a factor of two."""
@@ -104,7 +132,7 @@ class GeometryPath(nn.Module):
         if codes.ndim not in (2, 3) or (codes.ndim == 3 and codes.shape[1] != regions) or len(codes) not in (1, batch):
             expected = f"[{batch}, {len(EMOTIONS)}] or [{batch}, {regions}, {len(EMOTIONS)}]"
             raise ValueError(f"{name}: expected {expected}, got {list(codes.shape)}")
-        return codes.expand(batch, *codes.shape[1:])
+        return codes.to(self.offset.dtype).expand(batch, *codes.shape[1:])
 
     def _by_region(self, values: Tensor) -> Tensor:
         """[B, 52] of [B, 52], or of [B, R, 52] each channel's value in its own region."""

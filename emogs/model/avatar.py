@@ -66,7 +66,7 @@ class Avatar:
         Returns:
             colours [B, C, H, W, 3] over black, with their alphas [B, C, H, W, 1].
         """
-        code = as_codes(emotion)
+        code = as_codes(emotion, self.identity)
         worn = self.expression(code, articulation)
         return rasterize(
             self.gaussians,
@@ -78,15 +78,16 @@ class Avatar:
         )
 
     def expression(self, emotion: Tensor | str | None = None, articulation: Tensor | None = None) -> Tensor:
-        """[B, 52] channel values of an articulation under an emotion (the geometry path), in [0, 1]."""
-        code = as_codes(emotion)
-        rest = _batch("articulation", articulation, len(self.template.expression_names))
+        """[B, 52] channel values of an articulation under an emotion (the geometry path), in [0, 1], differentiable.
+
+        Without an articulation, and untrained, they are those of `emogs.emotion.expression_from_emotion`.
+        """
+        code = as_codes(emotion, self.identity)
+        rest = _batch("articulation", articulation, len(self.template.expression_names), self.identity)
         if 1 not in (len(code), len(rest)) and len(code) != len(rest):
             raise ValueError(f"articulation: expected a batch of 1 or, as emotion, {len(code)}, got {len(rest)}")
         batch = len(rest) if len(code) == 1 else len(code)
-        code, rest = code.expand(batch, -1), rest.expand(batch, -1)
-        with torch.no_grad():
-            return self.geometry(rest[:, None], code, torch.zeros_like(code), clamp=True)[:, 0]
+        return self.geometry(rest.expand(batch, -1)[:, None], code.expand(batch, -1), clamp=True)[:, 0]
 
     def vertices(self, emotion: Tensor | str | None = None, articulation: Tensor | None = None) -> Tensor:
         """[B, V, 3] the head's mesh under an emotion and an articulation, metres."""
@@ -104,7 +105,7 @@ class Avatar:
 
     def posed(self, emotion: Tensor | str | None = None, articulation: Tensor | None = None) -> Gaussians:
         """The Gaussians themselves in head space, for one emotion: what a file of splats holds."""
-        code = as_codes(emotion)
+        code = as_codes(emotion, self.identity)
         worn = self.expression(code, articulation)
         if len(worn) != 1:
             raise ValueError(f"emotion, articulation: a cloud of splats shows one face, got a batch of {len(worn)}")
@@ -137,27 +138,23 @@ class Avatar:
         return Avatar(**read_avatar(Path(path), template or builtin_head()))
 
 
-def as_codes(emotion: Tensor | str | None) -> Tensor:
-    """[B, 7] from any way to name an emotion.
-
-    Intensities that sum to more than one are scaled to one: a face has only so much room for feelings, and psi, whose
-    terms meet their anchors up to pairs of halves, extrapolates badly beyond (happy=1,sad=1 would lose both brows).
-    """
-    code = _batch("emotion", parse_emotion(emotion) if isinstance(emotion, str) else emotion, len(EMOTIONS))
+def as_codes(emotion: Tensor | str | None, like: Tensor) -> Tensor:
+    """[B, 7] from any way to name an emotion, in the type and on the device of another tensor."""
+    code = _batch("emotion", parse_emotion(emotion) if isinstance(emotion, str) else emotion, len(EMOTIONS), like)
     if not ((code >= 0) & (code <= 1 + 1e-6)).all():  # a mix of codes may be off by a rounding; nan fails too
         raise ValueError("emotion: expected intensities from 0 to 1")
-    return code / code.sum(-1, keepdim=True).clamp_min(1)
+    return code
 
 
-def _batch(name: str, values: Tensor | None, width: int) -> Tensor:
-    """Values [B, width] or [width] as float32 [B, width]; None is one row of zeros."""
+def _batch(name: str, values: Tensor | None, width: int, like: Tensor) -> Tensor:
+    """Values [B, width] or [width] as [B, width] of the same kind as another tensor; None is one row of zeros."""
     if values is None:
-        return torch.zeros(1, width)
+        return like.new_zeros(1, width)
     if not isinstance(values, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(values).__name__}")
     if values.ndim not in (1, 2) or values.shape[-1] != width:
         raise ValueError(f"{name}: expected [B, {width}] or [{width}], got {list(values.shape)}")
-    return values.reshape(-1, width).float()
+    return values.reshape(-1, width).to(like)
 
 
 def orbit_cameras(yaw: Tensor, pitch: float, size: int) -> Cameras:

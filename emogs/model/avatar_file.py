@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..cameras import Cameras
-from ..emotion import PSI_WIDTH, GeometryPath
+from ..emotion import PSI_WIDTH, GeometryPath, anchor_codes, expression_from_emotion, psi
 from ..gaussians import EmotionBasis, Gaussians
 from ..head import ARKIT_NAMES, HeadTemplate
 from ..io.files import SYNTHETIC, FormatError, reason_of, replacing, shown
@@ -25,7 +25,9 @@ from .bake import BakedBasis
 if TYPE_CHECKING:
     from .avatar import Avatar
 
-FORMAT = "emogs-avatar-1"
+FORMAT = "emogs-avatar-2"
+FIRST_FORMAT = "emogs-avatar-1"
+"""Had the whole mean of an emotion as components of psi, where `GeometryPath` now adds an offset to the tables."""
 
 
 def write_avatar(avatar: Avatar, path: Path) -> None:
@@ -61,8 +63,6 @@ def read_avatar(path: Path, template: HeadTemplate) -> dict[str, Any]:
     file = _File(path)
     file.check_template(template)
     count = file.rows("gaussians.means")
-    geometry = GeometryPath()
-    geometry.load_state_dict({k: file.tensor(f"geometry.{k}", *v.shape) for k, v in geometry.state_dict().items()})
     shapes = {"means": (3,), "quats": (4,), "scales": (3,), "opacities": (), "colors": (3,)}
     return {
         "template": template,
@@ -70,7 +70,7 @@ def read_avatar(path: Path, template: HeadTemplate) -> dict[str, Any]:
         "source": file.tensor("source", len(template.expression_names)),
         "gaussians": Gaussians(**{k: file.tensor(f"gaussians.{k}", count, *v) for k, v in shapes.items()}),
         "binding": file.indices("binding", count, below=len(template.faces)),
-        "geometry": geometry,
+        "geometry": _read_geometry(file),
         "camera": Cameras(
             file.invertible("camera.viewmats", 1, 4, 4),
             file.tensor("camera.Ks", 1, 3, 3),
@@ -79,6 +79,18 @@ def read_avatar(path: Path, template: HeadTemplate) -> dict[str, Any]:
         ),
         "baked": _read_basis(file, count) if "basis_weights" in file.tensors else None,
     }
+
+
+def _read_geometry(file: _File) -> GeometryPath:
+    """Ready to play: nothing of it asks for gradients."""
+    geometry, first = GeometryPath(), file.header["format"] == FIRST_FORMAT
+    names = {name: "mean" if first and name == "offset" else name for name in geometry.state_dict()}
+    state = {k: file.tensor(f"geometry.{names[k]}", *v.shape) for k, v in geometry.state_dict().items()}
+    if first:
+        anchors = anchor_codes().double()
+        state["offset"] = state["offset"] - torch.linalg.solve(psi(anchors), expression_from_emotion(anchors)).T.float()
+    geometry.load_state_dict(state)
+    return geometry.requires_grad_(False)
 
 
 def _read_basis(file: _File, count: int) -> BakedBasis:
@@ -114,7 +126,7 @@ class _File:
                 self.tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
         except (OSError, SafetensorError, ValueError) as error:
             raise FormatError(path, "file", f"not readable as safetensors: {reason_of(error)}") from None
-        if self.header.get("format") != FORMAT:
+        if self.header.get("format") not in (FORMAT, FIRST_FORMAT):
             self.fail("format", f"expected {FORMAT!r}, got {shown(self.header.get('format'))}")
 
     def fail(self, field: str, reason: str) -> NoReturn:

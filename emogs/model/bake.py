@@ -36,8 +36,13 @@ class BakedBasis:
         return self.weights.shape[1]
 
     def mix(self, codes: Tensor, expression: Tensor) -> Tensor:
-        """Weights [B, K] of the components at codes [B, 7] and the expressions [B, 52] that they bring about."""
-        weights = psi(codes) @ self.weights
+        """Weights [B, K] of the components at codes [B, 7] and the expressions [B, 52] that they bring about.
+
+        Differentiable. Intensities that sum to more than one are scaled to one: psi, whose terms meet their anchors up
+        to pairs of halves, extrapolates badly beyond (happy=1,sad=1 would count the pair of halves four times).
+        """
+        total = codes.sum(-1, keepdim=True)
+        weights = psi(torch.where(total > 1, codes / total.clamp_min(1), codes)) @ self.weights
         return weights if self.response is None else weights + (expression @ self.response).clamp(0, 1)
 
 

@@ -100,7 +100,7 @@ def build_avatar(encoder: AvatarEncoder, head: HeadTemplate, texels: TexelMap, f
         identity=fit.identity,
         gaussians=_join(photo, kept, outside),
         binding=torch.cat([skin.binding[kept], around.binding]),
-        geometry=GeometryPath(),
+        geometry=GeometryPath().requires_grad_(False),
         source=fit.expression,
         camera=Cameras(fit.viewmat[None], fit.K[None], fit.width, fit.height),
         baked=replace(baked, basis=_extend(baked.basis, kept, still)) if baked else None,

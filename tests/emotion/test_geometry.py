@@ -5,7 +5,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emogs.emotion import EMOTIONS, GeometryPath, anchor_codes, expression_from_emotion
+from emogs.emotion import (
+    EMOTIONS,
+    GeometryPath,
+    anchor_codes,
+    default_tables,
+    expression_from_emotion,
+    expression_from_regions,
+    psi,
+)
 from emogs.emotion.tables import UNTOUCHED
 from emogs.head.template import ARKIT_NAMES
 
@@ -32,10 +40,35 @@ def test_equal_codes_leave_a_performance_as_it_is(code):
     assert torch.equal(trained()(params, code, code, style=torch.ones(2, 4)), params)
 
 
-def test_from_neutral_the_anchors_get_the_tables_faces():
-    path, anchors = GeometryPath(), anchor_codes()
-    out = path(torch.zeros(len(anchors), 1, 52), anchors, torch.zeros(1, 7))
-    torch.testing.assert_close(out[:, 0], expression_from_emotion(anchors), atol=ROUNDING, rtol=0)
+def mixes():
+    """Anchors, compounds at a half and in full, and mixes of three, half of which sum to more than one."""
+    compounds, generator = default_tables().compound_mixes, torch.Generator().manual_seed(4)
+    some = torch.rand(64, 7, generator=generator) * (torch.rand(64, 7, generator=generator).argsort(1) < 3)
+    return torch.cat([anchor_codes(), compounds, 0.5 * compounds, some])
+
+
+def test_untrained_it_wears_the_tables_faces():
+    path, codes = GeometryPath(), mixes()
+    out = path(torch.zeros(len(codes), 1, 52), codes)
+    torch.testing.assert_close(out[:, 0], expression_from_emotion(codes), atol=ROUNDING, rtol=0)
+    regional = torch.stack([codes, codes.roll(1, 0), codes.roll(2, 0)], 1)
+    out = path(torch.zeros(len(codes), 1, 52), regional)
+    torch.testing.assert_close(out[:, 0], expression_from_regions(regional), atol=ROUNDING, rtol=0)
+
+
+def test_training_adds_components_of_psi_and_a_style_of_ones_own():
+    path, codes, style = trained(), mixes(), torch.tensor([[0.5, -1.0, 0.0, 2.0]])
+    path.spread.data.zero_()
+    expected = (expression_from_emotion(codes) + psi(codes) @ path.offset.T) * (1 + style @ path.personal.T)
+    out = path(torch.zeros(len(codes), 1, 52), codes, style=style)[:, 0]
+    torch.testing.assert_close(out, path.mask * expected, atol=10 * ROUNDING, rtol=0)
+
+
+@given(codes)
+def test_a_source_of_none_is_neutral(code):
+    params, path = performance(), trained()
+    assert torch.equal(path(params, code), path(params, code, torch.zeros(1, 7)))
+    assert torch.equal(path(params, torch.zeros(1, 7)), params)
 
 
 def test_untrained_it_moves_speech_without_rescaling_it():
@@ -91,6 +124,77 @@ def test_gradients_reach_everything():
     assert torch.autograd.gradcheck(path, (params, target, source, style))
 
 
-def test_wrong_shapes_are_named():
-    with pytest.raises(ValueError, match=r"params: expected \[B, T, 52\], got \[2, 52\]"):
-        GeometryPath()(torch.zeros(2, 52), torch.zeros(1, 7), torch.zeros(1, 7))
+def test_at_neutral_gradients_are_the_slopes_of_first_emotions():
+    path, step = trained().double(), 1e-7
+    params = performance(1, 2).double()
+
+    def played(code):
+        return path(params, code[None])[0]
+
+    slopes = torch.autograd.functional.jacobian(played, torch.zeros(7, dtype=torch.float64)).movedim(-1, 0)
+    forward = torch.stack([played(step * row) - params[0] for row in torch.eye(7, dtype=torch.float64)]) / step
+    torch.testing.assert_close(slopes, forward, rtol=0, atol=1e-5)  # curvature times the step
+
+
+def test_codes_of_another_type_are_computed_in_the_paths():
+    params, code = performance(), torch.eye(7)[:1]
+    assert torch.equal(
+        trained()(params, code.double(), style=torch.ones(1, 4).double()),
+        trained()(params, code, style=torch.ones(1, 4)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("style", "arguments", "error", "message"),
+    [
+        (0, (torch.zeros(2, 52), torch.zeros(1, 7)), ValueError, r"params: expected \[B, T, 52\], got \[2, 52\]"),
+        (0, (torch.zeros(2, 1, 51), torch.zeros(1, 7)), ValueError, r"params: expected \[..., 52\], got \[2, 1, 51\]"),
+        (0, ([[[0.0] * 52]], torch.zeros(1, 7)), TypeError, "params: expected a tensor, got list"),
+        (0, (torch.zeros(2, 1, 52), [0.0] * 7), TypeError, "target: expected a tensor, got list"),
+        (
+            0,
+            (torch.zeros(2, 1, 52), torch.zeros(7)),
+            ValueError,
+            r"target: expected \[2, 7\] or \[2, 3, 7\], got \[7\]",
+        ),
+        (
+            0,
+            (torch.zeros(2, 1, 52), torch.zeros(2, 7), None, torch.zeros(2, 4)),
+            ValueError,
+            r"style: expected \[2, 0\] of a path made with style=0, got \[2, 4\]",
+        ),
+        (
+            4,
+            (torch.zeros(2, 1, 52), torch.zeros(2, 7), None, torch.zeros(2, 3)),
+            ValueError,
+            r"style: expected \[2, 4\] of a path made with style=4, got \[2, 3\]",
+        ),
+        (
+            4,
+            (torch.zeros(2, 1, 52), torch.zeros(2, 7), None, torch.zeros(3, 4)),
+            ValueError,
+            r"style: expected \[2, 4\] of a path made with style=4, got \[3, 4\]",
+        ),
+        (
+            4,
+            (torch.zeros(2, 1, 52), torch.zeros(2, 7), None, torch.zeros(4)),
+            ValueError,
+            r"style: expected \[2, 4\] of a path made with style=4, got \[4\]",
+        ),
+        (
+            4,
+            (torch.zeros(2, 1, 52), torch.zeros(2, 7), None, torch.zeros(2, 4).long()),
+            TypeError,
+            "style: expected floating-point numbers, got torch.int64",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(style, arguments, error, message):
+    with pytest.raises(error, match=message):
+        GeometryPath(style)(*arguments)
+
+
+@pytest.mark.parametrize(("style", "error"), [(-1, ValueError), (2.5, TypeError), ("4", TypeError), (True, TypeError)])
+def test_a_style_has_a_width(style, error):
+    with pytest.raises(error, match="style: expected a width of 0 or more, got"):
+        GeometryPath(style)

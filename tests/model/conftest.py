@@ -39,7 +39,7 @@ def avatar():
         identity=identity,
         gaussians=cloud,
         binding=surface.binding,
-        geometry=GeometryPath(),
+        geometry=GeometryPath().requires_grad_(False),
         source=torch.rand(len(head.expression_names), generator=generator),
         camera=Cameras(torch.eye(4)[None], torch.eye(3)[None], 512, 512),
         baked=BakedBasis(

@@ -8,9 +8,18 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from emogs import Cameras, Rig, look_at, rasterize
+from emogs.emotion import (
+    EMOTIONS,
+    GeometryPath,
+    anchor_codes,
+    default_tables,
+    expression_from_emotion,
+    parse_emotion,
+    psi,
+)
 from emogs.io import FormatError
 from emogs.model import Avatar
-from emogs.model.avatar import as_codes
+from emogs.model.bake import BakedBasis
 
 COMPONENTS = 3  # of the avatar in conftest.py
 MIX = torch.tensor([0.5, 0, 0.3, 0, 0, 0, 0])
@@ -88,9 +97,23 @@ def test_emotion_and_articulation_are_separate(avatar):
     torch.testing.assert_close(both - happy, blink[None], rtol=0, atol=1e-6)
 
 
-def test_codes_saturate_at_a_sum_of_one():
-    assert torch.equal(as_codes(MIX), MIX[None])
-    torch.testing.assert_close(as_codes("happy=1,sad=1"), torch.tensor([[0.5, 0.5, 0, 0, 0, 0, 0]]))
+NAMED = [*EMOTIONS, *default_tables().compounds]
+TEXTS = [*NAMED, *(f"{name}=0.5" for name in NAMED), "happy=0.7,surprise=0.2", "happily disgusted=0.5,sad=0.1"]
+FULL = ["happy=1,sad=1", "happy=0.8,disgust=0.8", "fear=0.6,surprise=0.6,anger=0.6"]  # more than one in all
+
+
+@pytest.mark.parametrize("text", TEXTS + FULL)
+def test_the_same_words_give_the_same_face_as_the_tables(avatar, text):
+    """That of `emogs head`, to roundings of numbers near 1."""
+    shown = expression_from_emotion(parse_emotion(text))
+    torch.testing.assert_close(avatar.expression(text)[0], shown, rtol=0, atol=1e-6)
+
+
+def test_weights_of_the_appearance_saturate_at_a_sum_of_one(avatar):
+    unchanged = BakedBasis(avatar.baked.basis, torch.eye(35))
+    codes, still = torch.stack([MIX, torch.eye(7)[0], torch.eye(7)[:2].sum(0)]), torch.zeros(3, 52)
+    scaled = torch.stack([MIX, torch.eye(7)[0], 0.5 * torch.eye(7)[:2].sum(0)])
+    assert torch.equal(unchanged.mix(codes, still), psi(scaled))
 
 
 @pytest.mark.parametrize(
@@ -140,6 +163,50 @@ def test_a_file_without_a_response_of_expressions_is_read(avatar, tmp_path):
     assert torch.equal(again.render(camera, MIX).colors, older.render(camera, MIX).colors)
 
 
+def rewritten(path, change):
+    """The file with its tensors and its header changed."""
+    with safe_open(path, "pt") as file:
+        header = dict(file.metadata())
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+    change(tensors, header)
+    save_file(tensors, path, metadata=header)
+
+
+def test_files_of_the_first_format_keep_their_trained_means(avatar, tmp_path):
+    """They hold all components of a mean, by which the anchors' faces are what they were; untrained ones hold the
+    tables', and wear the tables' compounds now."""
+    path, anchors = tmp_path / "a.safetensors", anchor_codes().double()
+    tables = torch.linalg.solve(psi(anchors), expression_from_emotion(anchors)).T.float().contiguous()
+    trained = 0.1 * torch.rand(52, 35, generator=torch.Generator().manual_seed(1))
+    for change in (torch.zeros(52, 35), trained):
+        avatar.save(path)
+
+        def older(tensors, header, change=change):
+            header["format"] = "emogs-avatar-1"
+            del tensors["geometry.offset"]
+            tensors["geometry.mean"] = tables + change
+
+        rewritten(path, older)
+        geometry = Avatar.load(path).geometry
+        faces = geometry(torch.zeros(35, 1, 52), anchor_codes())[:, 0]
+        before = geometry.mask * (psi(anchor_codes()) @ (tables + change).T)
+        torch.testing.assert_close(faces, before, rtol=0, atol=1e-5)  # components are up to ten, and cancel
+    avatar.save(path)
+    rewritten(path, lambda tensors, header: header.update(format="emogs-avatar-1"))
+    with pytest.raises(FormatError, match=r"geometry\.mean: missing"):
+        Avatar.load(path)
+
+
+def test_a_loaded_avatar_asks_for_no_gradients(avatar, tmp_path):
+    trained = replace(avatar, geometry=GeometryPath())
+    torch.nn.init.normal_(trained.geometry.offset, std=0.1, generator=torch.Generator().manual_seed(0))
+    trained.save(tmp_path / "a.safetensors")
+    again = Avatar.load(tmp_path / "a.safetensors")
+    assert torch.equal(again.expression(MIX), trained.expression(MIX))
+    assert not torch.equal(again.expression(MIX), avatar.expression(MIX))
+    assert not again.render(again.orbit(size=32), MIX).colors.requires_grad
+
+
 def test_a_saved_avatar_may_be_read_by_whom_other_files_may(avatar, tmp_path):
     avatar.save(tmp_path / "a.safetensors")
     (tmp_path / "other").touch()
@@ -157,25 +224,21 @@ def test_a_saved_avatar_may_be_read_by_whom_other_files_may(avatar, tmp_path):
         (lambda t, m: t.update(identity=torch.zeros(3)), "identity: expected float32"),
         (lambda t, m: t.update({"basis.means": torch.zeros(1, 2, 3)}), "basis.means: expected float32"),
         (lambda t, m: t.update(basis_response=torch.zeros(52, 1)), "basis_response: expected float32"),
-        (lambda t, m: t.pop("geometry.mean"), "geometry.mean: missing"),
+        (lambda t, m: t.pop("geometry.offset"), "geometry.offset: missing"),
         (
             lambda t, m: t["camera.viewmats"][0, 1].zero_(),
             "camera.viewmats: expected a matrix that has an inverse, got",
         ),
         (lambda t, m: m.update(width="9" * 5000), "width: expected a size in pixels, got '999"),
         (lambda t, m: m.update(width="-4"), "width: expected a size in pixels"),
-        (lambda t, m: m.update(format="other"), "format: expected 'emogs-avatar-1', got 'other'"),
+        (lambda t, m: m.update(format="other"), "format: expected 'emogs-avatar-2', got 'other'"),
         (lambda t, m: m.update(template_fingerprint="0"), "template: made on the head"),
     ],
 )
 def test_a_broken_file_says_which_field_and_why(avatar, tmp_path, break_it, complaint):
     path = tmp_path / "broken.safetensors"
     avatar.save(path)
-    with safe_open(path, "pt") as file:
-        header = dict(file.metadata())
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
-    break_it(tensors, header)
-    save_file(tensors, path, metadata=header)
+    rewritten(path, break_it)
     with pytest.raises(FormatError, match=complaint):
         Avatar.load(path)
 
