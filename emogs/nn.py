@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from emogs.ops.checks import Arguments
 from emogs.ops.norm import Kind, emotion_norm
 
 __all__ = ["EmotionNorm"]
@@ -39,7 +40,7 @@ class EmotionNorm(nn.Module):
         eps: added to the variance; None: that of the arithmetic's type, as in `torch.nn.RMSNorm`.
         elementwise_affine: whether there is a weight; `bias`: whether there is also a bias, "layer" only.
     Raises:
-        ValueError: a size or a kind does not fit.
+        TypeError, ValueError: a size, a kind or eps does not fit.
 
     >>> norm = EmotionNorm.from_norm(torch.nn.LayerNorm(256), emotion_dim=35)
     >>> x, code = torch.randn(2, 100, 256), torch.rand(2, 35)
@@ -73,6 +74,8 @@ class EmotionNorm(nn.Module):
         for name, width in widths.items():
             if not _is_size(width) and (width is not None or name == "emotion_dim"):
                 raise ValueError(f"EmotionNorm: {name} must be an int of at least 1, got {width!r}")
+        if eps is not None:
+            Arguments("EmotionNorm").check_eps(eps)
         shape = tuple(shape)
         self.normalized_shape, self.channels = shape, math.prod(shape)
         self.emotion_dim, self.kind, self.regions, self.gated, self.eps = emotion_dim, kind, regions, gated, eps
@@ -93,10 +96,13 @@ class EmotionNorm(nn.Module):
         Args:
             norm: `torch.nn.LayerNorm`, `torch.nn.RMSNorm`, or a module that computes the latter's formula from a
                 `weight` and an `eps` or `variance_epsilon`, as language models bring their own.
-            emotion_dim, regions, options: as for the class.
+            emotion_dim, regions, options: as for the class, without what the norm knows.
         Raises:
-            TypeError: it is no such norm, or computes something else.
+            TypeError: it is no such norm, computes something else, or an option contradicts it.
         """
+        for name in ("normalized_shape", "kind", "eps", "elementwise_affine", "bias"):
+            if name in options:
+                raise TypeError(f"EmotionNorm.from_norm: {name} must be left to the norm, got {options[name]!r}")
         weight: Any = getattr(norm, "weight", None)
         eps: Any = getattr(norm, "eps", getattr(norm, "variance_epsilon", None))
         known = isinstance(norm, (nn.LayerNorm, nn.RMSNorm))
@@ -147,7 +153,7 @@ class EmotionNorm(nn.Module):
             x: [B, ..., *normalized_shape].
             emotion: [B, E], or [B, R, E] for a code of its own in each region. [E], [1, E] or [1, R, E] is one for all.
             style: [B, style_dim] of the identity, or [1, style_dim]; None leaves the code's effect as it is.
-            residual: like x: `residual + (1 + gate) * x` is normalized, and returned too.
+            residual: like x: `residual + (1 + gate) * x` is normalized, and returned too. A `gated` module needs it.
             gate: [B, C] or [B, R, C] of the caller's, where the module is not `gated` itself.
             region: [B, T] or [T] int32 or int64, T the product of x's middle sizes: which region a token belongs to.
                 Needed where there are regions, by the module or by the code.
@@ -167,8 +173,7 @@ class EmotionNorm(nn.Module):
             name, shape = next((n, list(t.shape)) for n, t in given if t is not None and len(t) == len(modulation))
             raise ValueError(f"EmotionNorm: {name} must be one row a sample, [B={len(x)}, ...], or one, got {shape}")
         modulation = modulation.expand(len(x), *modulation.shape[1:])
-        if self.gated and gate is not None:
-            raise ValueError("EmotionNorm: gate must be None in a gated module, got a tensor")
+        self._check_company(x, modulation, residual, gate, region)
         tokens = (x.shape[0], math.prod(x.shape[1 : x.ndim - len(self.normalized_shape)]), self.channels)
         options: dict[str, Any] = {
             "weight": None if self.weight is None else self.weight.flatten(),
@@ -220,6 +225,23 @@ class EmotionNorm(nn.Module):
             raise ValueError(f"EmotionNorm: style must be {expected}, got {list(style.shape)}")
         return self.style
 
+    def _check_company(
+        self, x: Tensor, modulation: Tensor, residual: Tensor | None, gate: Tensor | None, region: Tensor | None
+    ) -> None:
+        """What needs or excludes each other."""
+        arguments = Arguments("EmotionNorm")
+        if self.gated and gate is not None:
+            raise arguments.fail("gate", "None in a gated module", "a tensor")
+        if self.gated and residual is None:
+            raise arguments.fail("residual", f"{list(x.shape)} like x in a gated module", None)
+        if gate is not None and residual is None:
+            raise arguments.fail("gate", "None without a residual", "a tensor")
+        by_region = modulation.ndim == 4
+        if by_region and region is None:
+            raise arguments.fail("region", "[B, T] or [T] where module or code have regions", None)
+        if isinstance(region, Tensor) and not by_region and not (isinstance(gate, Tensor) and gate.ndim == 3):
+            raise arguments.fail("region", "None where neither module nor code have regions", list(region.shape))
+
     def _check_tokens(self, name: str, value: object) -> None:
         if not isinstance(value, Tensor):
             raise TypeError(f"EmotionNorm: {name} must be a tensor, got {type(value).__name__}")
@@ -241,7 +263,7 @@ class EmotionNorm(nn.Module):
 
 
 def _is_size(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _own_eps(dtype: torch.dtype) -> float:

@@ -269,8 +269,41 @@ def _backward(module: nn.Module, out: Tensor, code: Tensor) -> list[Tensor]:
         (lambda: EmotionNorm(12, E, style_dim=3)(*inputs(7), [0.0] * 3), "style must be a tensor, got list"),
         (lambda: EmotionNorm(12, E)(*inputs(7), torch.zeros(2, 3)), "style must be None in a module without style_dim"),
         (lambda: EmotionNorm(12, E, gated=True)(*inputs(7), gate=torch.zeros(2, 12)), "gate must be None in a gated"),
-        (lambda: EmotionNorm(12, E, gated=True)(*inputs(7)), "gate must be None without a residual"),
-        (lambda: EmotionNorm(12, E, regions=2)(*inputs(7)), r"scale must be \[B, C\] without a region"),
+        (
+            lambda: EmotionNorm(12, E, gated=True)(*inputs(7)),
+            r"EmotionNorm: residual must be \[2, 7, 12\] like x in a gated module, got None",
+        ),
+        (
+            lambda: EmotionNorm(12, E, regions=2)(*inputs(7)),
+            r"EmotionNorm: region must be \[B, T\] or \[T\] where module or code have regions, got None",
+        ),
+        (
+            lambda: EmotionNorm(12, E)(inputs(7)[0], torch.zeros(2, 3, E)),
+            r"EmotionNorm: region must be \[B, T\] or \[T\] where module or code have regions, got None",
+        ),
+        (
+            lambda: EmotionNorm(12, E)(*inputs(7), region=torch.zeros(7, dtype=torch.int32)),
+            r"EmotionNorm: region must be None where neither module nor code have regions, got \[7\]",
+        ),
+        (
+            lambda: EmotionNorm(12, E)(*inputs(7), gate=torch.zeros(2, 12)),
+            "EmotionNorm: gate must be None without a residual, got a tensor",
+        ),
+        (lambda: EmotionNorm(12, True), "emotion_dim must be an int of at least 1, got True"),
+        (lambda: EmotionNorm(True, E), "normalized_shape must be one or several sizes, got True"),
+        (lambda: EmotionNorm(12, E, hidden_dim=True), "hidden_dim must be an int of at least 1, got True"),
+        (lambda: EmotionNorm(12, E, eps="a"), "EmotionNorm: eps must be an int or a float, got str"),
+        (lambda: EmotionNorm(12, E, eps=-1), "EmotionNorm: eps must be at least 0 and finite in float32, got -1"),
+        (
+            lambda: EmotionNorm.from_norm(nn.RMSNorm(12), E, kind="rms"),
+            "EmotionNorm.from_norm: kind must be left to the norm, got 'rms'",
+        ),
+        (lambda: EmotionNorm.from_norm(nn.LayerNorm(12), E, eps=1.0), "from_norm: eps must be left to the norm, got 1"),
+        (lambda: EmotionNorm.from_norm(nn.LayerNorm(12), E, bias=False), "bias must be left to the norm, got False"),
+        (
+            lambda: EmotionNorm.from_norm(nn.LayerNorm(12), E, elementwise_affine=True),
+            "elementwise_affine must be left to the norm, got True",
+        ),
     ],
 )
 def test_refusals(call, message):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 FLOATS = (torch.float32, torch.float64)
 HALVES = (torch.bfloat16, torch.float16)
+_LARGEST_FLOAT32 = torch.finfo(torch.float32).max
 MAX_SIZE = 16384  # pixels; coordinates of larger images would round by more than kPixelMargin (math/splat.h)
 
 
@@ -75,10 +77,21 @@ class Arguments:
         """Checks a Python number.
 
         Raises:
-            TypeError: it is neither.
+            TypeError: it is neither, or a bool.
         """
-        if not isinstance(value, (int, float)):
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise TypeError(f"{self.function}: {name} must be an int or a float, got {type(value).__name__}")
+
+    def check_eps(self, value: object) -> None:
+        """Checks what a norm adds to a variance: anything infinite, also once it is float32, would give zeros.
+
+        Raises:
+            TypeError: not a number.
+            ValueError: negative, NaN, or not finite in float32.
+        """
+        self.check_number("eps", value)
+        if not 0 <= cast(float, value) <= _LARGEST_FLOAT32:
+            raise self.fail("eps", "at least 0 and finite in float32", value)
 
     def check_indices(self, name: str, value: Tensor, symbol: str, size: int) -> None:
         """Checks that all of a CPU tensor lies in [0, size); inside an operation, so that compiled code checks it too.

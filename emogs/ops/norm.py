@@ -82,13 +82,13 @@ def emotion_norm(
         weight: [C], ones if None.
         bias: [C], zeros if None.
         kind: "layer" subtracts the mean, "rms" does not.
-        eps: added to the variance ("rms": to the mean square); at least 0.
+        eps: added to the variance ("rms": to the mean square); at least 0, and finite in float32.
         residual: [B, T, C], any of the dtypes.
         gate: [B, C] or [B, R, C]; only with a residual, zeros if None.
         region: [B, T] or [T] rows in [0, R); int32, or int64, of which a copy is made.
-        out: a contiguous tensor like x for y, which saves its allocation; it may be x. Only where no gradients are
-            recorded.
-        residual_out: likewise, like the residual, for residual_out; it may be the residual.
+        out: a contiguous tensor like x for y, which saves its allocation; it may be x or the residual itself, and
+            shares no memory with the rest. Only where no gradients are recorded.
+        residual_out: likewise, like the residual, for residual_out.
     Returns:
         y [B, T, C] in the dtype of x; with a residual (y, residual_out), the latter in the residual's dtype.
     Raises:

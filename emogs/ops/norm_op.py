@@ -15,6 +15,7 @@ from emogs.ops.native import _C, launch, routed
 _FLOATS = FLOATS + HALVES
 _NAMES = {dtype: str(dtype).removeprefix("torch.") for dtype in _FLOATS}
 
+_TENSORS = ("x", "scale", "shift", "weight", "bias", "residual", "gate", "region")
 _VECTORS = "Tensor scale, Tensor shift, Tensor? weight, Tensor? bias"
 _SETTINGS = "Tensor? gate, Tensor? region, bool rms, float eps"
 torch.library.define(
@@ -58,9 +59,7 @@ def _check(x, scale, shift, weight, bias, residual, gate, region, eps):
         arguments.check("region", region, "T" if one_for_all else "B T", (torch.int32, torch.int64))
         if not by_region:
             raise arguments.fail("region", "None where scale, shift and gate are all [B, C]", list(region.shape))
-    arguments.check_number("eps", eps)
-    if not eps >= 0:
-        raise arguments.fail("eps", "at least 0", eps)
+    arguments.check_eps(eps)
 
 
 def _check_out(x, residual, out, residual_out):
@@ -74,10 +73,39 @@ def _check_out(x, residual, out, residual_out):
         if value.dtype != like.dtype:
             raise TypeError(f"emotion_norm: {name} must be {_NAMES[like.dtype]}, got {value.dtype}")
         if value.shape != like.shape or value.device != like.device or not value.is_contiguous():
+            strides = "" if value.is_contiguous() else f" with strides {list(value.stride())}"
             expected = f"contiguous, {list(like.shape)} on {like.device}"
-            raise arguments.fail(name, expected, f"{list(value.shape)} on {value.device}")
-    if residual_out is out:
-        raise arguments.fail("residual_out", "another tensor than out", "the same")
+            raise arguments.fail(name, expected, f"{list(value.shape)} on {value.device}{strides}")
+
+
+def _check_memory(tensors, out, residual_out):
+    """Refuses results that would be written over what is still to be read: all but x and the residual themselves.
+
+    Only where the kernel runs: a tensor that is traced has no address. What is not contiguous is copied before.
+    """
+    read = [(name, t, t.data_ptr()) for name, t in zip(_TENSORS, tensors, strict=True) if t is not None]
+    for result, written in (("out", out), ("residual_out", residual_out)):
+        if written is None:
+            continue
+        begin = written.data_ptr()
+        end = begin + written.nbytes
+        for name, tensor, first in read:
+            if first >= end or first + tensor.nbytes <= begin or not tensor.is_contiguous():
+                continue
+            may_be = name in ("x", "residual")
+            if may_be and first == begin and tensor.dtype == written.dtype:  # of the same shape, so the same throughout
+                continue
+            expected = f"{name} itself or in other memory than {name}" if may_be else f"in other memory than {name}"
+            shared = min(end, first + tensor.nbytes) - max(begin, first)
+            raise Arguments("emotion_norm").fail(result, expected, f"{shared} bytes in common")
+        read.insert(0, ("out", written, begin))
+
+
+def _write_into(x, scale, shift, weight, bias, residual, gate, region, rms, eps, out, residual_out):
+    """The kernel into the caller's tensors, checked but for their memory."""
+    tensors = (x, scale, shift, weight, bias, residual, gate, region)
+    _check_memory(tensors, out, residual_out)
+    _write(*tensors, rms, eps, out, residual_out)
 
 
 def _write(x, scale, shift, weight, bias, residual, gate, region, rms, eps, y, residual_out):
@@ -147,7 +175,7 @@ def _forward_out(x, scale, shift, weight, bias, residual, gate, region, rms, eps
     tensors = (x, scale, shift, weight, bias, residual, gate, region)
     _check(*tensors, eps)
     _check_out(x, residual, out, residual_out)
-    _write(*tensors, rms, eps, out, residual_out)
+    _write_into(*tensors, rms, eps, out, residual_out)
 
 
 @torch.library.register_fake("emogs::emotion_norm_out")
@@ -253,7 +281,7 @@ def _refuse_second_derivative(ctx, *grads):
 torch.library.register_autograd("emogs::emotion_norm", _differentiate, setup_context=_save)
 torch.library.register_autograd("emogs::emotion_norm_backward", _refuse_second_derivative)
 norm = routed("emotion_norm", _forward, _save, _differentiate)
-_emotion_norm_out = routed("emotion_norm_out", _write)
+_emotion_norm_out = routed("emotion_norm_out", _write_into)
 _emotion_norm_backward = routed("emotion_norm_backward", _backward)
 
 

@@ -38,7 +38,7 @@ def test_says_what_was_expected_and_what_came(arguments, value, shape, error, me
     assert str(raised.value) == message
 
 
-@pytest.mark.parametrize("value", [None, "7", [1.0], torch.zeros(2)])
+@pytest.mark.parametrize("value", [None, "7", [1.0], torch.zeros(2), True])
 def test_numbers(arguments, value):
     arguments.check_number("eps", 1e-6)
     arguments.check_number("eps", 1)

@@ -29,12 +29,74 @@ def test_results_go_where_they_are_told(device):
     assert torch.equal(arguments["x"], y) and torch.equal(arguments["residual"], residual_out)
 
 
+@pytest.mark.parametrize("channels", [33, 200])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_results_may_replace_x_and_residual(device, channels, swapped):
+    arguments = make(dtype=torch.float32, channels=channels, device=device)
+    y, residual_out = emogs.emotion_norm(**arguments)
+    targets = (arguments["residual"], arguments["x"]) if swapped else (arguments["x"], arguments["residual"])
+    emogs.emotion_norm(**arguments, out=targets[0].view_as(y), residual_out=targets[1])
+    assert torch.equal(targets[0], y) and torch.equal(targets[1], residual_out)
+
+
+SAMPLE = 9 * 33  # of two; places count numbers, what is shared counts bytes
+OVERLAPS = {
+    "both results in one place": (
+        "residual_out",
+        "in other memory than out",
+        {"out": 0, "residual_out": 0},
+        8 * SAMPLE,
+    ),
+    "a token apart": ("residual_out", "in other memory than out", {"out": 0, "residual_out": 33}, 8 * SAMPLE - 4 * 33),
+    "a sample behind x": ("out", "x itself or in other memory than x", {"x": 0, "out": SAMPLE}, 4 * SAMPLE),
+    "a sample before x": ("out", "x itself or in other memory than x", {"x": SAMPLE, "out": 0}, 4 * SAMPLE),
+    "the residual moved by one": ("out", "residual itself or in .*", {"residual": 1, "out": 0}, 8 * SAMPLE - 4),
+    "the last of x": ("residual_out", "x itself or in .*", {"x": 2 * SAMPLE - 1, "residual_out": 0}, 4),
+    "weight": ("out", "in other memory than weight", {"weight": SAMPLE, "out": 0}, 4 * 33),
+    "scale": ("out", "in other memory than scale", {"scale": 0, "out": 0}, 4 * 2 * 3 * 33),
+    "gate": ("residual_out", "in other memory than gate", {"gate": 0, "residual_out": 0}, 4 * 2 * 3 * 33),
+    "region": ("out", "in other memory than region", {"region": 0, "out": 17}, 4),
+}
+
+
+@pytest.mark.parametrize("name", OVERLAPS)
+def test_results_over_what_is_read_are_refused(name):
+    result, expected, places, shared = OVERLAPS[name]
+    arguments, memory = make(dtype=torch.float32), torch.zeros(1200)
+    arguments |= {"out": torch.zeros(2, 9, 33), "residual_out": torch.zeros(2, 9, 33)}
+    for name, first in places.items():
+        like = arguments[name]
+        part = memory[first : first + like.numel()].view_as(like)
+        arguments[name] = part if name != "region" else part.view(torch.int32)
+    message = f"emotion_norm: {result} must be {expected}, got {shared} bytes in common"
+    with pytest.raises(ValueError, match=message):
+        emogs.emotion_norm(**arguments)
+    names = ("x", "scale", "shift", "weight", "bias", "residual", "gate", "region")
+    buffers = arguments["out"], arguments["residual_out"]
+    with pytest.raises(ValueError, match=message):
+        torch.ops.emogs.emotion_norm_out(*(arguments[name] for name in names), False, 1e-6, *buffers)
+
+
+def test_neighbours_in_memory_and_what_is_copied_anyway_do_not_overlap():
+    arguments, memory = make(dtype=torch.float32), torch.zeros(3, 2, 9, 33)
+    for name, place in zip(("x", "out", "residual_out"), memory, strict=True):
+        arguments[name] = place.copy_(arguments[name]) if name == "x" else place
+    expected = emogs.emotion_norm(**{k: v for k, v in arguments.items() if "out" not in k})
+    assert all(map(torch.equal, emogs.emotion_norm(**arguments), expected))
+    x = memory.view(2, 27, 33)[:, ::3]  # with gaps, so that kernels read a copy
+    expected = emogs.emotion_norm(x.clone(), arguments["shift"], arguments["shift"])
+    assert torch.equal(emogs.emotion_norm(x, arguments["shift"], arguments["shift"], out=memory[0]), expected)
+
+
 def test_given_buffers_compile():
     arguments = make(dtype=torch.float32)
     expected = emogs.emotion_norm(**arguments)
     buffers = {"out": torch.empty_like(arguments["x"]), "residual_out": torch.empty_like(arguments["x"])}
-    torch.compile(emogs.emotion_norm, fullgraph=True, backend="aot_eager")(**arguments, **buffers)
+    compiled = torch.compile(emogs.emotion_norm, fullgraph=True, backend="aot_eager")
+    compiled(**arguments, **buffers)
     assert torch.equal(buffers["out"], expected[0]) and torch.equal(buffers["residual_out"], expected[1])
+    with pytest.raises(ValueError, match="residual_out must be in other memory than out"):
+        compiled(**arguments, **same_buffers())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -126,18 +188,25 @@ def same_buffers() -> dict:
         ({"kind": "batch"}, ValueError, 'kind must be "layer" or "rms", got \'batch\''),
         ({"eps": None}, TypeError, "eps must be an int or a float, got NoneType"),
         ({"kind": torch.zeros(2)}, ValueError, 'kind must be "layer" or "rms", got tensor'),
-        ({"eps": -1.0}, ValueError, "eps must be at least 0, got -1.0"),
-        ({"eps": float("nan")}, ValueError, "eps must be at least 0, got nan"),
+        ({"eps": True}, TypeError, "eps must be an int or a float, got bool"),
+        ({"eps": -1.0}, ValueError, "eps must be at least 0 and finite in float32, got -1.0"),
+        ({"eps": float("nan")}, ValueError, "eps must be at least 0 and finite in float32, got nan"),
+        ({"eps": float("inf")}, ValueError, "eps must be at least 0 and finite in float32, got inf"),
+        ({"eps": 1e39}, ValueError, r"eps must be at least 0 and finite in float32, got 1e\+39"),
         ({"out": zeros(2, 9, 32)}, ValueError, r"out must be contiguous, \[2, 9, 33\] on cpu, got \[2, 9, 32\] on cpu"),
         ({"out": zeros(2, 9, 33).half()}, TypeError, "out must be float32, got torch.float16"),
         ({"out": [1.0]}, TypeError, "out must be Tensor, got list"),
-        ({"residual_out": zeros(2, 33, 9).mT}, ValueError, r"residual_out must be contiguous, \[2, 9, 33\]"),
+        (
+            {"residual_out": zeros(2, 33, 9).mT},
+            ValueError,
+            r"residual_out must be contiguous, \[2, 9, 33\] on cpu, got \[2, 9, 33\] on cpu with strides \[297, 1, 9\]",
+        ),
         (
             {"residual": None, "gate": None, "residual_out": zeros(2, 9, 33)},
             ValueError,
             "residual_out must be None wit",
         ),
-        (same_buffers(), ValueError, "residual_out must be another tensor than out, got the same"),
+        (same_buffers(), ValueError, "residual_out must be in other memory than out, got 2376 bytes in common"),
         (
             {"x": zeros(2, 9, 33).requires_grad_(), "out": zeros(2, 9, 33)},
             ValueError,
