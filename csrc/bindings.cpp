@@ -119,6 +119,11 @@ PYBIND11_MODULE(_C, module) {
 #else
   module.attr("cuda_architectures") = py::none();
 #endif
+#if defined(EMOGS_CUDA_ONLY)  // tests/emulator
+  module.attr("cpu") = false;
+#else
+  module.attr("cpu") = true;
+#endif
 #if defined(_OPENMP)
   module.attr("openmp") = true;
 #else

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+cpu: bool  # whether it has CPU kernels; tests/emulator builds one without
 cuda_architectures: str | None
 openmp: bool
 

@@ -39,8 +39,7 @@ def each_device_with(*dtypes: torch.dtype) -> pytest.MarkDecorator:
 _native_launch = native.launch
 
 
-@cache
-def emulated_module() -> ModuleType:
+def emulated_module_file() -> Path:
     """The module that `make emulator` builds; a missing one fails the test, since CUDA would go untested in silence."""
     if sys.platform != "linux":
         pytest.skip("the emulator runs on Linux only")
@@ -48,7 +47,12 @@ def emulated_module() -> ModuleType:
     files = list(folder.glob("_C.*.so"))
     if len(files) != 1:
         pytest.fail(f"no emulated CUDA kernels in {folder}: run `make emulator`", pytrace=False)
-    spec = importlib.util.spec_from_file_location("_C", files[0])
+    return files[0]
+
+
+@cache
+def emulated_module() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("_C", emulated_module_file())
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from emulation import emulated_module_file
 
 from emogs.ops.native import _C, launch
 
@@ -34,6 +35,12 @@ def test_unknown_instruction_set_is_an_error():
 def test_missing_module_names_the_command_that_builds_it():
     run = run_python("import sys; sys.modules['emogs._C'] = None; import emogs")
     assert run.returncode != 0 and "pip install ." in run.stderr
+
+
+def test_emulated_module_in_the_packages_place_names_the_command_that_builds_another():
+    emulated = f"import sys; sys.path.insert(0, {str(emulated_module_file().parent)!r}); import _C; "
+    run = run_python(emulated + "sys.modules['emogs._C'] = _C; import emogs")
+    assert run.returncode != 0 and "EMOGS_CUDA=auto pip install ." in run.stderr
 
 
 @pytest.mark.skipif(_C.cuda_architectures is not None, reason="this build has a CUDA backend")

@@ -16,6 +16,11 @@ except ImportError as error:
         "emogs's native module is missing or does not load; build it with `pip install .` "
         f"(in a checkout: `make build`). The loader said: {error}"
     ) from error
+if not _C.cpu:
+    raise ImportError(
+        "emogs's native module has no CPU kernels: it was built with EMOGS_CUDA=emulate, which is for tests/emulator; "
+        "rebuild it with `EMOGS_CUDA=auto pip install .`"
+    )
 
 __all__ = ["_C", "aligned", "choose_route", "launch", "needs_gradients", "on_cuda", "routed"]
 
