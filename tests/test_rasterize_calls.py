@@ -29,14 +29,28 @@ def test_transforms_are_refused():
         lambda: torch.func.jacfwd(loss)(means),
         lambda: torch.autograd.functional.jacobian(loss, means, vectorize=True),
         lambda: torch.func.vmap(loss)(torch.stack([means, means + 100])),
+        lambda: torch.func.vmap(loss)(torch.stack([means, means])),  # results of one size, by luck
     ]
     for call in calls:
-        with pytest.raises(NotImplementedError, match="transforms, forward-mode derivatives and batched gradients"):
+        with pytest.raises(NotImplementedError, match="forward-mode derivatives and batched gradients"):
             call()
     with torch.autograd.forward_ad.dual_level():
         with pytest.raises(NotImplementedError, match="forward-mode derivatives"):
             loss(torch.autograd.forward_ad.make_dual(means, means))
         assert loss(means).isfinite().all()
+
+
+def test_vmap_of_a_stage_is_a_loop_where_sizes_are_known():
+    scene = random_scene(4, size=(9, 7))
+
+    def project(means):
+        return emogs.ops.project_gaussians(dataclasses.replace(scene.gaussians, means=means), scene.cameras)
+
+    several = torch.stack([scene.gaussians.means, scene.gaussians.means + 0.1])
+    whole = torch.func.vmap(lambda means: project(means).records)(several)
+    assert torch.equal(whole, torch.stack([project(means).records for means in several]))
+    with pytest.raises(NotImplementedError, match=r"intersect_tiles: torch.func's transforms, forward-mode"):
+        torch.func.vmap(lambda means: emogs.ops.intersect_tiles(project(means), 9, 7).ids)(several)
 
 
 def test_compiles():

@@ -91,6 +91,7 @@ def routed(
     native: Callable[..., Any],
     save: Callable[..., None] | None = None,
     differentiate: Callable[..., Any] | None = None,
+    vmap: bool = True,
 ) -> Callable[..., Any]:
     """The operation `emogs::name` as a function that takes the shortest route to its kernel, arguments by position.
 
@@ -100,6 +101,8 @@ def routed(
         save, differentiate: as `torch.library.register_autograd` takes them. What that makes of them looks defaults up
             in a time quadratic in the number of arguments, 200 us for the 28 of `emogs::rasterize`; this does not.
             None: where a gradient may be asked for, the registered operation has the last word.
+        vmap: whether torch.func.vmap may call it, once a sample, as torch does with operations of which it knows no
+            more. False where the sizes of results depend on the data, so that they could be stacked by luck only.
     """
     operation = getattr(torch.ops.emogs, name).default
     record = operation
@@ -115,13 +118,14 @@ def routed(
 
     def call(*arguments):
         route = choose_route(*arguments)
-        if route == "dispatcher" and not torch.compiler.is_compiling() and any(map(_has_tangent, arguments)):
-            raise _transforms_refused(name)  # the registered operation would leave the tangent out without a word
+        refused = _has_tangent if vmap else _has_tangent_or_is_batched
+        if route == "dispatcher" and not torch.compiler.is_compiling() and any(map(refused, arguments)):
+            raise _transforms_refused(name, vmap)  # the registered operation would leave a tangent out without a word
         try:
             return (native if route == "native" else record if route == "autograd" else operation)(*arguments)
         except RuntimeError as error:
             if any(map(_is_transformed, arguments)):
-                raise _transforms_refused(name) from error
+                raise _transforms_refused(name, vmap) from error
             raise
 
     return call
@@ -134,6 +138,11 @@ def _has_tangent(value: object) -> bool:
     return forward_ad.unpack_dual(value).tangent is not None
 
 
+def _has_tangent_or_is_batched(value: object) -> bool:
+    """Whether forward-mode differentiation or torch.func.vmap stands behind it."""
+    return _has_tangent(value) or (isinstance(value, Tensor) and torch._C._functorch.is_batchedtensor(value))
+
+
 def _is_transformed(value: object) -> bool:
     """Whether it stands for other tensors: under torch.func, or as a batch of gradients of torch.autograd."""
     return isinstance(value, Tensor) and (
@@ -143,8 +152,8 @@ def _is_transformed(value: object) -> bool:
     )
 
 
-def _transforms_refused(name: str) -> NotImplementedError:
+def _transforms_refused(name: str, vmap: bool) -> NotImplementedError:
     return NotImplementedError(
-        f"{name}: torch.func's transforms, forward-mode derivatives and batched gradients are not supported; "
-        "use torch.autograd for gradients and leading dimensions for batches"
+        f"{name}: torch.func's {'derivatives' if vmap else 'transforms'}, forward-mode derivatives and batched "
+        "gradients are not supported; use torch.autograd for gradients and leading dimensions for batches"
     )

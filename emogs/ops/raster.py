@@ -102,4 +102,4 @@ def _differentiate(ctx, grad_images, grad_alphas, grad_depths, *_):
 
 
 torch.library.register_autograd("emogs::rasterize", _differentiate, setup_context=_save)
-_rasterize = routed("rasterize", _native, _save, _differentiate)
+_rasterize = routed("rasterize", _native, _save, _differentiate, vmap=False)

@@ -280,7 +280,7 @@ def no_places(ids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 torch.library.impl("emogs::intersect_tiles", ("cpu", "cuda"), intersect_native)
-_intersect_tiles = routed("intersect_tiles", intersect_native)
+_intersect_tiles = routed("intersect_tiles", intersect_native, vmap=False)
 
 
 @torch.library.register_fake("emogs::intersect_tiles")

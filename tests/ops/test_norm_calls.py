@@ -235,11 +235,25 @@ def test_out_is_refused_whichever_tensor_records_gradients(name):
 @pytest.mark.parametrize(
     "norm", [emogs.emotion_norm, lambda x, s, t: emogs.emotion_renorm(x, s, s, t)], ids=["norm", "renorm"]
 )
-def test_transforms_are_refused_by_name(norm):
+def test_derivatives_of_transforms_are_refused_by_name(norm):
     x, zero = torch.randn(1, 4, 8), torch.zeros(1, 8)
     for transformed in (
         lambda: torch.func.jvp(lambda x: norm(x, zero, zero), (x,), (x,)),
         lambda: torch.func.grad(lambda x: norm(x, zero, zero).sum())(x),
     ):
-        with pytest.raises(NotImplementedError, match=r"emotion_(re)?norm: torch.func's transforms"):
+        with pytest.raises(NotImplementedError, match=r"emotion_(re)?norm: torch.func's derivatives"):
             transformed()
+
+
+@pytest.mark.parametrize(
+    "norm", [emogs.emotion_norm, lambda x, s, t: emogs.emotion_renorm(x, s, s, t)], ids=["norm", "renorm"]
+)
+def test_vmap_is_a_loop(norm):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 2, 4, 8, generator=generator).requires_grad_()
+    scale, shift = torch.randn(3, 2, 8, generator=generator), torch.randn(2, 8, generator=generator)
+    whole = torch.func.vmap(norm, (0, 0, None))(x, scale, shift)
+    each = torch.stack([norm(x[i], scale[i], shift) for i in range(3)])
+    assert torch.equal(whole, each)
+    (expected,) = torch.autograd.grad(each.square().sum(), x)
+    assert torch.equal(torch.autograd.grad(whole.square().sum(), x)[0], expected)
