@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import roma
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ..head.template import HeadTemplate
@@ -40,6 +41,12 @@ CLOSING = 0.5
 triangle, which grows away from the next one by (stretch - 1) of its breadth."""
 WIDEST_CLOSING = 0.25
 """The same in breadths of the triangle, however far it stretches."""
+UNMOVED = 1e-6
+"""Metres below which an expression has not moved a vertex."""
+LINING = "mouth_socket"
+"""The part that hangs behind the lips, from their rims on: wide discs of it, sorted by their centres, show through."""
+CLEARANCE, LEAST_CLEARANCE = 0.35, 8e-4
+"""Greatest axis of its discs in distances from the skin, and metres that it may have at the very rim."""
 SURFACE_OPACITY = 0.99
 
 
@@ -80,6 +87,7 @@ def texel_surface(template: HeadTemplate, texels: TexelMap, person: Tensor) -> S
     least = torch.minimum(_closing(template, texels.face, person, second), longer).clamp_max(AXES[1])
     least = torch.maximum(least, longer / ASPECT)
     sides = torch.stack([longer, torch.maximum(sides[:, 1], least)], 1)
+    sides = torch.minimum(sides, _clearance(template, texels.face, person, points))
     scales = torch.cat([sides, FLATNESS * sides[:, 1:]], 1)
     quats = roma.quat_xyzw_to_wxyz(roma.rotmat_to_unitquat(axes))
     return bind(points, quats, scales, texels.face, template, person)
@@ -114,29 +122,47 @@ def _closing(template: HeadTemplate, face: Tensor, person: Tensor, across: Tenso
 @lru_cache(maxsize=1)
 @torch.inference_mode(False)
 def _greatest_stretch(template: HeadTemplate) -> Tensor:
-    """[F] how much longer any expression alone, at 1, makes a line in a triangle of the mean head."""
-    rest = _edges(template.vertices, template.faces)
-    flat = torch.linalg.pinv(torch.linalg.qr(rest).R)  # a triangle without area is left as it is
-    greatest = rest.new_ones(len(rest))
-    for expression in torch.eye(len(template.expression)).to(rest):
-        worn = _edges(template.deform(expression=expression[None])[0], template.faces) @ flat
-        gram = worn.mT @ worn
-        half, determinant = gram.diagonal(dim1=1, dim2=2).mean(1), torch.linalg.det(gram)
-        largest = half + (half.square() - determinant).clamp_min(0).sqrt()  # eigenvalue of a symmetric 2 x 2
-        greatest = torch.maximum(greatest, largest.sqrt())
-    return greatest
+    """[F] how much longer any expression alone, at 1, makes a line in a triangle of the mean head.
+
+    The square of the greatest stretch is the larger eigenvalue of G G0^-1, where G and G0 are the inner products of two
+    edges, worn and at rest. Most channels leave most triangles alone, which are skipped.
+    """
+    faces, rest = template.faces, template.vertices
+    p, q, r = _edge_products(rest[faces])
+    area = p * r - q * q
+    worn = template.deform(expression=torch.eye(len(template.expression)).to(rest))
+    moved = (worn - rest).abs().amax(-1) > UNMOVED
+    channel, face = (moved[:, faces].any(-1) & (area > 0)).nonzero(as_tuple=True)
+    a, b, c = _edge_products(worn[channel[:, None], faces[face]])
+    p, q, r, area = p[face], q[face], r[face], area[face]
+    half = 0.5 * (a * r - 2 * b * q + c * p) / area
+    largest = half + (half.square() - (a * c - b * b) / area).clamp_min(0).sqrt()
+    return rest.new_ones(len(faces)).scatter_reduce(0, face, largest.sqrt(), "amax")
 
 
-def _edges(vertices: Tensor, faces: Tensor) -> Tensor:
-    """[F, 3, 2] two edges of every triangle as columns."""
-    a, b, c = vertices[faces].unbind(1)
-    return torch.stack([b - a, c - a], -1)
+def _edge_products(corners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """u . u, u . v and v . v [T] of the edges u, v from the first of a triangle's corners [T, 3, 3]."""
+    u, v = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    return (u * u).sum(-1), (u * v).sum(-1), (v * v).sum(-1)
+
+
+def _clearance(template: HeadTemplate, face: Tensor, person: Tensor, points: Tensor) -> Tensor:
+    """[N, 1] metres that an axis may have at points [N, 3] on triangles [N]: in the mouth's lining what CLEARANCE says,
+    elsewhere as much as it likes."""
+    limit = torch.full((len(points), 1), float("inf"))
+    if LINING in template.part_names and "skin" in template.part_names:
+        within = template.face_part[face] == template.part_names.index(LINING)
+        skin = person[template.faces[template.face_part == template.part_names.index("skin")].unique()]
+        distance = cKDTree(skin.numpy()).query(points[within].numpy())[0]
+        limit[within, 0] = torch.from_numpy(distance).to(limit).mul(CLEARANCE).clamp_min(LEAST_CLEARANCE)
+    return limit
 
 
 def _texel_tangents(template: HeadTemplate, texels: TexelMap, person: Tensor) -> Tensor:
     """[N, 3, 2] displacement on the surface for one texel to the right and one down."""
     flat = template.uv[template.faces_uv] * texels.size
-    edges = _edges(person, template.faces)
+    corners = person[template.faces]
+    edges = torch.stack([corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]], -1)
     steps = torch.stack([flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0]], -1)
     used = texels.face
     return edges[used] @ torch.linalg.inv(steps[used])

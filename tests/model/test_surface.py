@@ -113,6 +113,26 @@ def test_stretched_cheeks_have_no_slits(head, channels):
     assert seen[128:256, corner + 12 : corner + 72].min() > 0.8
 
 
+@pytest.mark.parametrize("emotion", ["happy", "fear", "contempt"])
+def test_the_lining_of_the_mouth_does_not_show_through_the_lips(head, emotion):
+    surface = texel_surface(head, texel_map(head, 256), head.vertices)
+    lining = head.face_part == head.part_names.index("mouth_socket")
+    colours = lining[surface.binding.long()].float()[:, None].expand(-1, 3).contiguous()
+    opacities = torch.full((len(colours),), SURFACE_OPACITY)
+    cloud = Gaussians(surface.means, surface.quats, surface.scales, opacities, colours)
+    vertices = head.deform(expression=expression_from_emotion(parse_emotion(emotion)[None]))
+    rig = Rig(surface.binding, rig_frames(vertices, head.faces, head.vertices)[0])
+    marks = vertices[0, head.landmarks]
+    centre = marks[48:60].mean(0)
+    eye = centre + torch.tensor([0, 0.15, 1.0])
+    camera = Cameras(look_at(eye, centre)[None], pinhole(512, 512, 6)[None], 512, 512)
+    seen = rasterize(cloud, camera, rig=rig).colors[0, ..., 0]
+    place = marks @ camera.viewmats[0, :3, :3].T + camera.viewmats[0, :3, 3]
+    row = (place @ camera.Ks[0].T)[:, 1] / place[:, 2]
+    lowest = int(row[[60, 64, 65, 66, 67]].max())  # of the opening between the lips
+    assert seen[lowest + 8 :].max() < 0.05
+
+
 def test_rows_of_teeth_do_not_tie(head):
     """A texel centre on the line between two triangles would have its disc's size from either of them."""
     for name in ("teeth_upper", "teeth_lower"):
