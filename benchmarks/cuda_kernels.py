@@ -177,7 +177,7 @@ def compile_file(tools: Tools, source: Path, flags: list[str], architecture: int
     with tempfile.TemporaryDirectory() as scratch:
         cubin = Path(scratch) / "kernels.cubin"
         options = [*flags, "-cubin", f"-arch=sm_{architecture}", "-Xptxas=-v", "--keep", f"--keep-dir={scratch}"]
-        said = run([tools.nvcc, *options, "-o", str(cubin), "-x", "cu", str(source)])
+        said = run([tools.nvcc, *options, "-o", str(cubin), "-x", "cu", str(source)], with_errors=True)
         bounds = read_ptx((Path(scratch) / f"{source.stem}.ptx").read_text())
         code = read_code(cubin.read_bytes())
         mixes = read_instructions(run([tools.nvdisasm, "-json", str(cubin)]))

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ class Broken(Exception):
     """Something does not compile or run, or cannot be judged."""
 
 
-def run(command: list[str], **options: Any) -> str:
-    """What the program prints; it may come with this Python, as cmake does in an environment that is not activated.
+def run(command: Sequence[str], with_errors: bool = False, **options: Any) -> str:
+    """What the program prints, with what it prints as errors if asked for. It may come with this Python, as cmake does
+    in an environment that is not activated.
 
     Raises:
         Broken: it fails or is not there; the message has what it said.
@@ -45,7 +46,7 @@ def run(command: list[str], **options: Any) -> str:
     result = subprocess.run([program, *arguments], capture_output=True, text=True, **options)
     if result.returncode:
         raise Broken(f"{Path(name).name} failed:\n{result.stdout[-2000:]}{result.stderr[-4000:]}")
-    return result.stdout + result.stderr
+    return result.stdout + (result.stderr if with_errors else "")
 
 
 def main(subject: str, commands: dict[str, Callable[..., int]], description: str | None) -> None:

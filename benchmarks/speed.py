@@ -70,6 +70,7 @@ def run(
     arguments += [f"--speed-only={part}" for part in only]
     name = str(speed_stamp.commit()["id"])[:12]
     arguments += [f"--benchmark-storage=file://{HISTORY}", f"--benchmark-save={name}"] if keep else []
+    os.environ.pop("PYTEST_ADDOPTS", None)  # meant for other tests
     arguments += ["-q", "-p", "no:cacheprovider", "--benchmark-disable-gc", "--benchmark-quiet"]
     code = pytest.main([str(HERE / "speed"), *arguments, f"--rootdir={HERE}", "--override-ini=addopts="])
     if code == 0:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import statistics
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from typing import Any
 from speed_side import Broken, Side
 
 WORKER = Path(__file__).with_name("speed_worker.py")
+PATIENCE = 600  # seconds for one answer; the slowest take some seconds, and a minute on a machine that is very busy
 TURNS = 3  # of a pair of processes: base, head, head, base
 SETTLED = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # with small pages, caches collide by the lot of the system
@@ -27,22 +30,29 @@ class Process:
 
     def __init__(self, side: Side, threads: int, quick: bool) -> None:
         self.side = side
-        arguments = [sys.executable, str(WORKER), str(side.folder), str(threads), "quick" if quick else "full"]
+        self.command = [sys.executable, str(WORKER), str(side.folder), str(threads), "quick" if quick else "full"]
+        self.process = self.begin()
+
+    def begin(self) -> subprocess.Popen[str]:
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | SETTLED
-        self.process = subprocess.Popen(
-            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=side.folder
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        return subprocess.Popen(self.command, **pipes, env=environment, cwd=self.side.folder, start_new_session=True)
 
     def ask(self, line: str) -> Any:
-        """The answer to a command.
+        """The answer to a command. After a worker that hangs another one begins, so that the rest can be asked.
 
         Raises:
-            Broken: the worker died or refuses.
+            Broken: the worker died, refuses, or says nothing for PATIENCE seconds.
         """
         assert self.process.stdin and self.process.stdout
         try:
             self.process.stdin.write(line + "\n")
             self.process.stdin.flush()
+            if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
+                self.kill()
+                self.process = self.begin()
+                what = f"no answer to {line!r} in {PATIENCE} s: the process that times it hangs"
+                raise Broken(f"{self.side.name}: {what}")
             said = self.process.stdout.readline()
         except BrokenPipeError:
             said = ""
@@ -53,8 +63,16 @@ class Process:
             raise Broken(f"{self.side.name}: {answer['error']}")
         return answer["answer"]
 
-    def close(self) -> None:
+    def kill(self) -> None:
+        """Ends the worker and its fork."""
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate()
+
+    def close(self) -> None:
+        try:
+            self.process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill()
 
 
 class Pair:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +14,21 @@ import gpu_cases
 import speed_stamp
 import torch
 from gate import FAILED, PASSED
-from measure import Case, Group, interleave, wall_seconds
+from measure import Case, Group, interleave, seconds_of
 from rich.console import Console
 from rich.table import Table
 from speed_cases import matching
 from speed_contests import EMOGS, TINY, Contest, Sizes, all_contests, cases, differences
+from speed_worker import clock_of
 
 KIND = "emogs bench peers"
 
 
 def clock(device: torch.device) -> Callable[[Case], float]:
-    """Seconds of a call: between events on a GPU; of the processor with one thread, in which others do not show."""
+    """Seconds of a call: between events on a GPU, else as speed_worker.py counts them."""
     if device.type == "cuda":
         return gpu_cases.Bench(device, gpu_cases.Sizes(), False).seconds
-    return processor_seconds if torch.get_num_threads() == 1 else wall_seconds
-
-
-def processor_seconds(case: Case) -> float:
-    start = time.process_time()
-    case()
-    return time.process_time() - start
+    return partial(seconds_of, clock=clock_of(device.type, torch.get_num_threads()))
 
 
 def unequal(contest: Contest, apart: dict[str, float]) -> list[str]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
-import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from gate import ROOT, Broken
+from gate import ROOT, Broken, run
 from packaging.tags import sys_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from speed_code import code_hash, module_hash
@@ -24,15 +25,8 @@ BUILDS = ROOT / "build" / "speed"
 
 
 def command(arguments: Sequence[str], folder: Path, **environment: str) -> str:
-    """What it prints.
-
-    Raises:
-        Broken: it fails; the message has what it said.
-    """
-    result = subprocess.run(arguments, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
-    if result.returncode:
-        raise Broken(f"{' '.join(arguments)} failed in {folder}:\n{(result.stdout + result.stderr)[-4000:]}")
-    return result.stdout
+    """What it prints, in a folder and with more of an environment. Raises Broken: it fails, or is not there."""
+    return run(arguments, cwd=folder, env=os.environ | environment)
 
 
 @dataclass(frozen=True)
@@ -71,8 +65,8 @@ class Side:
         return Side(revision, folder)
 
     def build(self) -> Path:
-        """Where CMake left the object files."""
-        return next(iter(self.folder.glob("build/cmake-*")), self.folder / "build")
+        """Where CMake left the object files of the module for this Python."""
+        return self.folder / "build" / f"cmake-{sysconfig.get_config_var('SOABI')}"
 
     def python(self) -> str:
         """A hash of the Python around the kernels, without comments and docstrings."""
@@ -98,7 +92,7 @@ class Side:
 
 def native_module(folder: Path) -> Path | None:
     """The compiled module of a checkout or wheel; its stub, `_C.pyi`, lies beside it also before it is built."""
-    return next((path for path in folder.glob("emogs/_C.*") if path.suffix in (".so", ".pyd")), None)
+    return next((path for suffix in EXTENSION_SUFFIXES for path in folder.glob(f"emogs/_C{suffix}")), None)
 
 
 def unpacked(wheel: Path) -> Path:

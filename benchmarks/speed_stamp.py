@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
 
 import speed_machine
+from gate import Broken, run
 
 import emogs
 
@@ -24,7 +24,10 @@ def commit(package: str | Path = emogs.__file__) -> dict[str, object]:
     folder = Path(package).resolve().parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True).stdout.strip()
+        try:
+            return run(["git", "-C", str(folder), *arguments]).strip()
+        except Broken:  # no repository, no such name, or no git
+            return ""
 
     is_tracked = bool(git("ls-files", "__init__.py"))
     name = "HEAD" if is_tracked else folder.parent.name

@@ -4,18 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from emulation import DEVICES, emulated
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from emogs.ops.native import _C
 
-settings.register_profile("emogs", deadline=None)  # the first example pays for imports; machines are shared
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # no processes that outlive a test
+
+# The same examples everywhere and in every run, and no limits on time: the first example pays for imports, and machines
+# are shared. EMOGS_TEST_EFFORT, which looks for more than regressions, draws others every time.
+settings.register_profile(
+    "emogs",
+    derandomize="EMOGS_TEST_EFFORT" not in os.environ,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("emogs")
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What is drawn without a seed does not depend on which tests ran before."""
+    _seed(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """Nor on which fixtures were made for other tests."""
+    _seed(2)
 
 
 def _why_no_cuda() -> str | None:

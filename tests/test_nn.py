@@ -182,7 +182,8 @@ def losses(module: nn.Module, call=None) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_compiles_without_a_break(backend):
+def test_compiles_without_a_break(backend, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing that others left, and nothing left to them
     module = trained(EmotionNorm(12, E, hidden_dim=8))
     compiled = torch.compile(module, fullgraph=True, backend=backend)
     for actual, expected in zip(losses(module, compiled), losses(module), strict=True):

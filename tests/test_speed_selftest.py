@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,8 +32,10 @@ MORE = Verdict("slower", SLOWER, SLOWER, 1.1, 1.08, 1.12, 30, 40.0, 1.0)
 
 @pytest.fixture
 def selftest(monkeypatch, tmp_path):
-    """The self-test on this checkout as all three sides."""
+    """The self-test on this checkout as all three sides, wherever its files come from."""
     monkeypatch.setattr(speed_selftest, "built", lambda *_: ROOT)
+    monkeypatch.setattr(speed_selftest, "tracked", lambda: [speed_selftest.KERNEL])
+    threads = torch.get_num_threads()
     monkeypatch.setattr(speed_pair, "WORKER", Path(__file__).with_name("speed_counter.py"))
 
     def run(each: int, name: str = "selftest.json") -> tuple[int, str, dict]:
@@ -40,7 +43,8 @@ def selftest(monkeypatch, tmp_path):
         code = speed_selftest.selftest(out, each, 0.05, 2, Console(file=output, width=200))
         return code, output.getvalue(), json.loads(out.read_text())
 
-    return run
+    yield run
+    torch.set_num_threads(threads)
 
 
 def test_a_slowdown_that_is_not_found_fails(selftest):

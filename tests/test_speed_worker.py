@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ import torch
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import speed_pair  # noqa: E402
 import speed_worker  # noqa: E402
+from speed_side import Broken, Side  # noqa: E402
 
 
 def test_gaps_of_random_length_go_before_tensors():
@@ -86,3 +89,43 @@ def test_a_fork_answers_until_it_is_told_to_end(broken, said):
             print(line, file=process.stdin, flush=True)
             assert json.loads(process.stdout.readline()) == expected
     assert process.returncode == 0
+
+
+HANGS = """
+import json, os, sys, time
+
+for line in iter(sys.stdin.readline, ""):
+    if line == "time\\n":
+        os.fork()
+        time.sleep(600)
+    print(json.dumps({"answer": line.strip()}), flush=True)
+"""
+
+
+@pytest.fixture
+def process(tmp_path, monkeypatch):
+    """A worker that hangs, with its fork, when it is asked for a time."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(HANGS)
+    monkeypatch.setattr(speed_pair, "WORKER", worker)
+    return speed_pair.Process(Side("base", tmp_path), 1, True)
+
+
+def test_a_worker_that_hangs_is_given_up_and_the_next_one_answers(process, monkeypatch):
+    hung = process.process
+    assert process.ask("names") == "names"
+    with monkeypatch.context() as patch, pytest.raises(Broken) as caught:
+        patch.setattr(speed_pair, "PATIENCE", 0)
+        process.ask("time")
+    assert str(caught.value) == "base: no answer to 'time' in 0 s: the process that times it hangs"
+    assert hung.returncode == -signal.SIGKILL and hung.stdout.closed  # which its fork had open too
+    assert process.ask("end") == "end"
+    process.close()
+    assert process.process.returncode == 0
+
+
+def test_a_worker_that_hangs_at_the_end_is_ended(process, monkeypatch):
+    print("time", file=process.process.stdin, flush=True)
+    monkeypatch.setattr(speed_pair, "PATIENCE", 0)
+    process.close()
+    assert process.process.returncode == -signal.SIGKILL

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import speed_cases
 import speed_stamp
+import speed_worker
 
 COMMIT = pytest.StashKey[dict[str, object]]()
 
@@ -39,9 +39,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def clock(config: pytest.Config, make: partial) -> Callable[[], float]:
-    """Of one thread the processor's time, in which other processes hardly show; else the wall's."""
-    is_alone = config.getoption("--speed-threads") == 1 and make.keywords["device"].type == "cpu"
-    return time.process_time if is_alone else time.perf_counter
+    return speed_worker.clock_of(make.keywords["device"].type, config.getoption("--speed-threads"))
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, object]) -> None:

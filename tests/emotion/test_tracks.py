@@ -25,7 +25,7 @@ from emogs.head.template import ARKIT_NAMES
 from emogs.io.files import FormatError
 
 LANGUAGES = languages()
-FILE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+FILE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=25)
 
 
 @st.composite

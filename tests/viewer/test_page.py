@@ -1,5 +1,6 @@
 """The page without a browser: it starts, its sliders move the Gaussians, and a taken port is explained."""
 
+import contextlib
 import socket
 
 import numpy as np
@@ -15,16 +16,18 @@ from .fakes import FakeAvatar
 HALF = 2e-3  # relative rounding of viser's half-precision covariances, and of their sums
 
 
-@pytest.fixture
-def port():
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 @pytest.fixture
-def page(port):
-    page = AvatarPage(FakeAvatar(), port)
+def page():
+    page = None
+    while page is None:
+        with contextlib.suppress(ValueError):  # another process has taken the port since it was free
+            page = AvatarPage(FakeAvatar(), free_port())
     yield page
     page.stop()
 
@@ -76,7 +79,8 @@ def test_splats_are_in_centimetres_and_survive_half_precision():
     assert arrays["rgbs"].max() == 1
 
 
-def test_a_taken_port_is_explained(page, port):
+def test_a_taken_port_is_explained(page):
+    port = page.server.get_port()
     with pytest.raises(ValueError, match=f"port {port} on 127.0.0.1 is taken; choose another with --port"):
         AvatarPage(FakeAvatar(), port)
 
