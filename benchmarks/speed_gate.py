@@ -98,7 +98,7 @@ def time(pair: Pair, name: str, options: Options, log: Log) -> None:
             return log.hole(options.accepts(name), f"{name}: does other work, {other}")
         with log.console.status(name) as status:
             pair.done = lambda ratio: status.update(f"{name}: {ratio:.3f}")
-            verdict, paired = decide(lambda: pair.batch(options.rounds), options.tolerance)
+            verdict, paired = decide(pair.batch, options.tolerance, options.rounds)
     except Broken as error:
         return log.line("FAILED", f"{name}: {error}")
     mark = {SLOWER: "FAILED", FINE: "passed", UNSURE: "UNSURE"}[verdict]

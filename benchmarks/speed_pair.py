@@ -18,7 +18,7 @@ from speed_side import Broken, Side
 
 WORKER = Path(__file__).with_name("speed_worker.py")
 PATIENCE = 600  # seconds for one answer; the slowest take some seconds, and a minute on a machine that is very busy
-TURNS = 3  # of a pair of processes: base, head, head, base
+TURNS = 5  # of a pair of processes: base, head, head, base; one where a call takes long
 SETTLED = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # with small pages, caches collide by the lot of the system
     "OPENBLAS_NUM_THREADS": "1",  # no threads before a fork
@@ -81,7 +81,7 @@ class Pair:
     def __init__(self, base: Side, head: Side, threads: int, quick: bool) -> None:
         self.base, self.head, self.start = base, head, lambda side: Process(side, threads, quick)
         self.processes = [self.start(base), self.start(head)]
-        self.name, self.calls, self.batches = "", 0, 0
+        self.name, self.calls, self.turns, self.batches = "", 0, TURNS, 0
         self.done: Callable[[float], object] = lambda ratio: None
         """Is called after each ratio, to show that something happens."""
 
@@ -112,6 +112,7 @@ class Pair:
         """Chooses a benchmark. Says so where the work is not the same on both sides."""
         theirs, ours = self.ask(f"prepare {name} 0")
         self.name, self.calls, self.batches = name, max(ours["calls"], theirs["calls"]), 0
+        self.turns = 1 if ours["is_long"] or theirs["is_long"] else TURNS
         other = [f"{what} {theirs[what]} / {ours[what]}" for what in ("bytes", "pairs") if theirs[what] != ours[what]]
         return ", ".join(other) or None
 
@@ -122,7 +123,7 @@ class Pair:
             for process in self.processes:
                 process.ask(f"prepare {self.name} {self.calls}")
             turns = []
-            for _ in range(TURNS):
+            for _ in range(self.turns):
                 times = [process.ask("time") for process in (base, head, head, base)]
                 turns.append((times[1] + times[2]) / (times[0] + times[3]))
         return statistics.median(turns)

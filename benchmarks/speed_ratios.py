@@ -152,11 +152,11 @@ def judged(
     """A ratio as it is stored: all samples, and whether it keeps to its bound; nobody asks that of toy sizes."""
     above, below = ratio.make()
 
-    def batch() -> list[float]:
-        samples = interleave(name, {"above": above, "below": below}, rounds, 1, seconds).samples
+    def batch(count: int) -> list[float]:
+        samples = interleave(name, {"above": above, "below": below}, count, 1, seconds).samples
         return [a / b / ratio.bound for a, b in zip(samples["above"], samples["below"], strict=True)]
 
-    verdict, paired = (TOY, Paired(batch())) if quick else decide(batch, 0.0)
+    verdict, paired = (TOY, Paired(batch(rounds))) if quick else decide(batch, 0.0, rounds, most=4)
     measured = Paired([value * ratio.bound for value in paired.ratios])
     median, low, high = measured.interval()
     said = {SLOWER: ABOVE, FINE: WITHIN}.get(verdict, verdict)

@@ -114,7 +114,7 @@ def ask(sides: dict[str, Side], name: str, tolerance: float, rounds: int) -> Ver
     with Pair(sides["base"], sides[name], threads=1, quick=False) as pair:
         if other := pair.prepare(CASE):
             raise Broken(f"{CASE}: the sides do other work, {other}")
-        verdict, paired = decide(lambda: pair.batch(rounds), tolerance)
+        verdict, paired = decide(pair.batch, tolerance, rounds)
     figures = [round(figure, 4) for figure in paired.interval()]
     seconds = round(time.monotonic() - start, 1)
     load = round(os.getloadavg()[0], 1)

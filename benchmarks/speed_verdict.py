@@ -37,19 +37,20 @@ class Paired:
         return SLOWER if low > 1 + tolerance else FINE if high <= 1 + tolerance else UNSURE
 
 
-def decide(measure: Callable[[], list[float]], tolerance: float, batches: int = 4) -> tuple[str, Paired]:
-    """Measures until it can tell, at most `batches` times.
+def decide(measure: Callable[[int], list[float]], tolerance: float, rounds: int, most: int = 16) -> tuple[str, Paired]:
+    """Measures until it can tell. Each batch is as large as all before it, so that it can confirm them by itself.
 
     Args:
-        measure: gives a batch of ratios.
+        measure: gives so many ratios.
         tolerance: by how much head may be slower.
-        batches: after so many without an answer there is none.
+        rounds: ratios of the first batch, and of the second.
+        most: times as many are taken at most; after those there is no answer.
     Returns:
         The verdict, and all ratios. "slower" needs a batch that says so by itself, after all before it said so.
     """
     everything, before = Paired(), ""
-    for _ in range(batches):
-        batch = Paired(measure())
+    while len(everything.ratios) < most * rounds:
+        batch = Paired(measure(len(everything.ratios) or rounds))
         everything.ratios += batch.ratios
         alone, together = batch.verdict(tolerance), everything.verdict(tolerance)
         if alone == before == SLOWER:

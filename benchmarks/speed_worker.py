@@ -22,6 +22,8 @@ from typing import Any
 
 FINE = 1e-4  # seconds between two ticks of a clock, at most
 SAMPLE = 0.01  # seconds: shorter calls are timed several at a time
+LONG = 0.2  # seconds: such calls need little warming up, and average by themselves
+WARM_UP = 3  # calls that fetch what memory the following ones use again
 FARTHEST = 2 << 20  # bytes between neighbours in memory, at most: a huge page
 ALLOCATING = {"clone", "contiguous", "empty", "empty_like", "full_like", "new_empty", "rand", "randn", "to"}
 
@@ -99,7 +101,7 @@ class Worker:
 
         return fingerprint()
 
-    def prepare(self, name: str, calls: str) -> dict[str, int]:
+    def prepare(self, name: str, calls: str) -> dict[str, int | bool]:
         """Makes a case, warms it up, and finds how many calls make a sample."""
         make = self.cases[name]
         self.device = make.keywords["device"].type
@@ -108,9 +110,12 @@ class Worker:
         with scattered() as self.gaps:
             self.work = make()
             self.work.call()
-        self.time()
-        self.calls = int(calls) or max(1, round(SAMPLE / max(self.time(), 1e-6)))
-        return {"bytes": self.work.bytes, "pairs": self.work.pairs, "calls": self.calls}
+        seconds = self.time()
+        for _ in range(WARM_UP if seconds < LONG else 0):
+            seconds = self.time()
+        self.calls = int(calls) or max(1, round(SAMPLE / max(seconds, 1e-6)))
+        is_long = self.calls * seconds >= LONG
+        return {"bytes": self.work.bytes, "pairs": self.work.pairs, "calls": self.calls, "is_long": is_long}
 
     def time(self) -> float:
         """Seconds of one sample, a call."""
