@@ -12,21 +12,11 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 import time
 from pathlib import Path
 
 import torch
-
-from emogs.head import HeadTemplate, builtin_head, load_ict
-from emogs.io.sheet import write_png
-from emogs.photo import SequenceFit, fit_sequence
-from emogs.photo.fit import solve
-from emogs.photo.mediapipe import from_mediapipe
-from emogs.viewer.fits import fit_sheet
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.photo.performances import (
+from performances import (
     BLINK,
     FOCAL,
     FPS,
@@ -38,6 +28,13 @@ from tests.photo.performances import (
     perform,
     speech_gaze_blinks,
 )  # fmt: skip
+
+from emogs.head import HeadTemplate, builtin_head, load_ict
+from emogs.io.sheet import write_png
+from emogs.photo import SequenceFit, fit_sequence
+from emogs.photo.fit import solve
+from emogs.photo.mediapipe import from_mediapipe
+from emogs.viewer.fits import fit_sheet
 
 PICTURE = (820, 1024)
 FILES = {

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import tyro
 from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
-PASSED, FAILED = 0, 1
+PASSED, FAILED, BAD_INPUT = 0, 1, 2
 CANNOT_TELL = 77  # by the convention of test harnesses: skipped
 
 console = Console(highlight=False, soft_wrap=True)
@@ -49,16 +50,28 @@ def run(command: Sequence[str], with_errors: bool = False, **options: Any) -> st
     return result.stdout + (result.stderr if with_errors else "")
 
 
+def own_arguments() -> ModuleType:
+    """How `emogs` reads its arguments (emogs/cli_arguments.py of this checkout): without the rest of emogs, since gates
+    need neither torch nor a build, and since what is measured may be another emogs on PYTHONPATH."""
+    spec = importlib.util.spec_from_file_location("cli_arguments", ROOT / "emogs" / "cli_arguments.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def main(subject: str, commands: dict[str, Callable[..., int]], description: str | None) -> None:
     """Runs the command that the arguments name; the process ends with its verdict."""
+    read = own_arguments()
     try:
-        sys.exit(tyro.extras.subcommand_cli_from_dict(commands, description=description))
+        with read.until_nobody_reads():
+            sys.exit(read.run_command(commands, Path(sys.argv[0]).name, description or "", sys.argv[1:]))
     except CannotTell as reason:
         console.print(f"{subject}: cannot tell: {reason}", markup=False)
         sys.exit(CANNOT_TELL)
-    except BadInput as error:
+    except (BadInput, read.UsageError) as error:
         console.print(f"{subject}: {error}", markup=False)
-        sys.exit(2)
+        sys.exit(BAD_INPUT)
     except Broken as error:
         console.print(f"{subject}: {error}", markup=False)
         sys.exit(1)

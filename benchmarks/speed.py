@@ -19,18 +19,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from gate import BAD_INPUT, own_arguments
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent))
-
-from emogs.cli_arguments import UsageError, run_command, until_nobody_reads  # noqa: E402
-
+sys.path.append(str(HERE.parent))  # behind PYTHONPATH: `run` measures the emogs that is there
+ARGUMENTS = own_arguments()
 HISTORY = HERE / "results" / "history"
 WARM = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296"}  # no page faults of fresh results
-BAD_INPUT = 2
 
 Names = Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
 
@@ -265,7 +263,7 @@ def print_run(stored: dict[str, Any], quick: bool) -> None:
     say_if_quick(quick)
 
 
-@until_nobody_reads()
+@ARGUMENTS.until_nobody_reads()
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command that the arguments name; the process ends with its verdict."""
     if any(os.environ.get(name) != value for name, value in WARM.items()):
@@ -279,8 +277,9 @@ def main(arguments: list[str] | None = None) -> None:
         "report": report,
     }
     try:
-        sys.exit(run_command(commands, "emogs bench", __doc__ or "", sys.argv[1:] if arguments is None else arguments))
-    except UsageError as error:
+        given = sys.argv[1:] if arguments is None else arguments
+        sys.exit(ARGUMENTS.run_command(commands, "emogs bench", __doc__ or "", given))
+    except ARGUMENTS.UsageError as error:
         print(f"emogs: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except ValueError as error:

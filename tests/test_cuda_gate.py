@@ -9,14 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cuda_gate
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import cuda_gate  # noqa: E402
-from cuda_budget import Budget, Entry, changes, come_and_gone, judged, unexplained  # noqa: E402
-from cuda_kernels import (  # noqa: E402
+from cuda_budget import Budget, Entry, changes, come_and_gone, judged, unexplained
+from cuda_kernels import (
     ARCHITECTURES,
     Broken,
     classify,
@@ -29,8 +25,9 @@ from cuda_kernels import (  # noqa: E402
     short_name,
     split_name,
 )
-from cuda_occupancy import occupancy  # noqa: E402
+from cuda_occupancy import occupancy
 
+ROOT = Path(__file__).resolve().parents[1]
 PTXAS = """\
 ptxas info    : 0 bytes gmem
 ptxas info    : Compiling entry function '_Z6a_kernelPf' for 'sm_90'

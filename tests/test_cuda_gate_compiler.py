@@ -9,12 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from cuda_budget import Budget, changes, judged
+from cuda_kernels import CannotTell, Tools, compile_file
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from cuda_budget import Budget, changes, judged  # noqa: E402
-from cuda_kernels import CannotTell, Tools, compile_file  # noqa: E402
 
 
 @pytest.fixture(scope="module")

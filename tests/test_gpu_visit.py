@@ -9,12 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from gpu_visit import OPERATIONS, ROOT, SMALL, Stage, fingerprint, kernel_codes, stages, visit
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-from gpu_visit import OPERATIONS, ROOT, SMALL, Stage, fingerprint, kernel_codes, stages, visit  # noqa: E402
-
 ENDLESS = 599  # seconds, a limit that no other stage has
 
 

@@ -12,20 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import speed_check
+import speed_count
+from gate import Broken, CannotTell
+from gate import run as run_tool
+from pair_loop import find_compiler
+from speed_code import code_hash
+from speed_compare import KERNELS
+from speed_count import Count, changes, count, count_program, counter, make_driver
+from speed_reference import Reference, compiler_of, flags_of
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import speed_check  # noqa: E402
-import speed_count  # noqa: E402
-from gate import Broken, CannotTell  # noqa: E402
-from gate import run as run_tool  # noqa: E402
-from pair_loop import find_compiler  # noqa: E402
-from speed_code import code_hash  # noqa: E402
-from speed_compare import KERNELS  # noqa: E402
-from speed_count import Count, changes, count, count_program, counter, make_driver  # noqa: E402
-from speed_reference import Reference, compiler_of, flags_of  # noqa: E402
-
 FLAGS = "-O3 -std=c++17 -ffp-contract=off -fopenmp-simd -fno-math-errno -fno-trapping-math -fno-exceptions -fopenmp"
 FORMULA = "channels * multiply_add(params - center, scale, shift)"
 SLOWER = f"{FORMULA} + shift * scale * V(1e-30f)"

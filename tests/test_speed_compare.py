@@ -15,21 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import speed_code
+import speed_gate
+import speed_pair
+from pair_loop import find_compiler
 from rich.console import Console
+from speed_compare import unchanged
+from speed_side import Side
+from speed_verdict import FINE, SLOWER, UNSURE, decide
 
 from emogs.ops.native import _C
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import speed_code  # noqa: E402
-import speed_gate  # noqa: E402
-import speed_pair  # noqa: E402
-from pair_loop import find_compiler  # noqa: E402
-from speed_compare import unchanged  # noqa: E402
-from speed_side import Side  # noqa: E402
-from speed_verdict import FINE, SLOWER, UNSURE, decide  # noqa: E402
-
 CASE, OTHER = "emotion_norm/64x32/float32/forward/cpu", "rig_frames/8x16000/float32/forward/cpu"
 SLOW = """
 

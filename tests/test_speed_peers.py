@@ -5,18 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import sys
-from pathlib import Path
 
 import pytest
-import torch
-from rich.console import Console
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-
 import speed_page
 import speed_peers
 import speed_ratios
+import torch
+from rich.console import Console
 from speed_contests import EAGER, EMOGS, GSPLAT, TINY, Contest, all_contests, compiled, differences
 from speed_files import read_all
 from speed_ratios import Ratio, all_ratios, exit_code, judged

@@ -6,14 +6,10 @@ import copy
 import json
 import random
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-
 import speed
 import speed_page
 from speed_files import read_all

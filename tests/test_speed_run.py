@@ -11,19 +11,16 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-
-import emogs
-from emogs import cli_bench
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-
 import speed
 import speed_cases
 import speed_machine
 import speed_stamp
+import torch
 from speed_files import read_all
 from speed_worker import processor_clock_is_fine
+
+import emogs
+from emogs import cli_bench
 
 CPU = torch.device("cpu")
 BENCHMARKS = Path(speed_cases.__file__).parent

@@ -14,18 +14,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import speed_pair
+import speed_selftest
 import torch
+from gate import Broken
 from rich.console import Console
+from speed_selftest import Verdict
+from speed_verdict import FINE, SLOWER, UNSURE
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import speed_pair  # noqa: E402
-import speed_selftest  # noqa: E402
-from gate import Broken  # noqa: E402
-from speed_selftest import Verdict  # noqa: E402
-from speed_verdict import FINE, SLOWER, UNSURE  # noqa: E402
-
 SAME = Verdict("identical", FINE, FINE, 1.0, 0.99, 1.01, 15, 20.0, 1.0)
 MORE = Verdict("slower", SLOWER, SLOWER, 1.1, 1.08, 1.12, 30, 40.0, 1.0)
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import io
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+import speed_gate
+import speed_pair
+import speed_side
 from packaging.tags import sys_tags
 from rich.console import Console
+from speed_side import Side
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import speed_gate  # noqa: E402
-import speed_pair  # noqa: E402
-import speed_side  # noqa: E402
-from speed_side import Side  # noqa: E402
-
 CASE = "emotion_norm/64x32/float32/forward/cpu"
 TAG = str(next(iter(sys_tags())))
 

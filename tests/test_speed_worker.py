@@ -10,14 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import speed_pair
+import speed_worker
 import torch
+from speed_side import Broken, Side
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-import speed_pair  # noqa: E402
-import speed_worker  # noqa: E402
-from speed_side import Broken, Side  # noqa: E402
 
 
 def test_gaps_of_random_length_go_before_tensors():

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import rig_flips
 import roma
 import torch
 from flame_files import flame_arrays
@@ -17,9 +16,6 @@ from emogs.head.hinges import balanced
 from emogs.head.refine import refine_template
 from emogs.head.stabilize import stabilize, stabilize_template
 from emogs.ops import rig_frames
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-import rig_flips
 
 MICROMETRE = 1e-6
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from performances import FPS, SIZE, as_mediapipe, perform, speech_gaze_blinks
 from PIL import Image
 
 from emogs.cli import main
 from emogs.emotion import load_track
 from emogs.head import builtin_head
-
-from .performances import FPS, SIZE, as_mediapipe, perform, speech_gaze_blinks
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,7 @@ import numpy as np
 import pytest
 import roma
 import torch
-
-from emogs.emotion import GeometryPath, convert, load_track, parse_emotion
-from emogs.head import builtin_head, load_ict
-from emogs.photo import PhotoError, SequenceFit, fit_sequence, save_performance
-from emogs.photo.sequence import finished, sequence_fitter
-from emogs.photo.sequence_files import load_progress, save_progress
-
-from .performances import (
+from performances import (
     BLINK,
     FOCAL,
     FPS,
@@ -29,6 +22,12 @@ from .performances import (
     perform,
     speech_gaze_blinks,
 )  # fmt: skip
+
+from emogs.emotion import GeometryPath, convert, load_track, parse_emotion
+from emogs.head import builtin_head, load_ict
+from emogs.photo import PhotoError, SequenceFit, fit_sequence, save_performance
+from emogs.photo.sequence import finished, sequence_fitter
+from emogs.photo.sequence_files import load_progress, save_progress
 
 HEAD = builtin_head()
 FRAMES = 60

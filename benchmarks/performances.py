@@ -14,7 +14,7 @@ from emogs.photo.landmark_model import landmark_model
 from emogs.photo.mediapipe import IRISES, VERTICES
 
 SIZE = (640, 480)
-FOCAL = 560.0 * 0.8 / 0.8
+FOCAL = 560.0
 FPS = 30.0
 BLINK = (0.35, 0.9, 1.0, 0.7, 0.35, 0.1)
 """Lids over the frames of one blink, at 30 a second."""
