@@ -117,13 +117,18 @@ def compare(
 
 
 def selftest(
-    out: Path = HERE / "results" / "selftest.json", each: int = 20, tolerance: float = 0.05, rounds: int = 15
+    kernel: Literal["blend", "norm", "project"] = "blend",
+    out: Path | None = None,
+    each: int = 20,
+    tolerance: float = 0.05,
+    rounds: int = 15,
 ) -> int:
-    """Test the gate itself: identical code must pass and a kernel that does 10% more work must fail, every time, while
-    another process keeps a core busy. 20 to 25 minutes; what was stopped goes on. Exit code 1: not every time.
+    """Test the gate itself: identical code must pass and a kernel that takes 10% longer must fail, every time, while
+    another process keeps a core busy. 20 minutes to an hour; what was stopped goes on. Exit code 1: not every time.
 
     Args:
-        out: A JSON file for all verdicts and the machine.
+        kernel: Which is made slower: blending is bound by arithmetic, a norm by memory, projection by both.
+        out: A JSON file for all verdicts and the machine; benchmarks/results/selftest-KERNEL.json without.
         each: How often each of the two is asked.
         tolerance: As of `compare`.
         rounds: As of `compare`.
@@ -133,7 +138,8 @@ def selftest(
 
     check_at_least_one(each=each, rounds=rounds)
     try:
-        return ask_all(file_to_write(out), each, tolerance, rounds, console)
+        out = out or HERE / "results" / f"selftest-{kernel}.json"
+        return ask_all(kernel, file_to_write(out), each, tolerance, rounds, console)
     except Broken as error:
         refuse(error)
         return 1

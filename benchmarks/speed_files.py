@@ -273,7 +273,7 @@ def selftest_of(top: Fields) -> dict[str, Any]:
             raise entry.error("", "low <= ratio <= high", list(figures.values()))
         rows.append(row | figures | {"is_right": row["verdict"] == row["expected"]})
     facts = {"benchmark": top.text("benchmark"), "tolerance": top.object("settings").number("tolerance")}
-    return facts | {"more_pairs": top.number("more_pairs"), "verdicts": rows}
+    return facts | {"twice": top.number("twice"), "pieces": top.text("pieces"), "verdicts": rows}
 
 
 def add(found: Found, path: Path) -> None:

@@ -1,8 +1,9 @@
 """`emogs bench selftest`: may the gate be trusted here? Of code that is the same it must say so, and of a kernel that
-does 10% more work that it is slower, every time, while another process keeps memory and a core busy.
+takes 10% longer that it is slower, every time, while another process keeps memory and a core busy.
 
-Three copies of this checkout are built in folders of different names: base, the same once more, and one that blends
-12% of the tiles twice. The clock alone decides; the layers before it would tell them apart at once.
+Three copies of this checkout are built in folders of different names: base, the same once more, and one whose kernel
+does some of its pieces (tiles, tokens, blocks of Gaussians) twice. The clock alone decides; the layers before it would
+tell them apart at once.
 """
 
 from __future__ import annotations
@@ -24,27 +25,60 @@ import torch
 from gate import ROOT, Broken
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
-from speed_cases import Scene, projected
 from speed_machine import fingerprint
 from speed_pair import Pair
 from speed_side import BUILDS, Side, command
 from speed_verdict import FINE, SLOWER, decide
 
-from emogs.ops import intersect_tiles
-
-CASE = "blend_tiles/head80000-3channels/float32/forward/cpu"
-TWICE = 118  # of 1000 tiles, spread over the image; splats are cached the second time, so that is 10% more time
 SPREAD = 617  # without a divisor in common with 1000
-FOLDERS = {
-    "base": "base",
-    "identical": "built_from_the_same_code_once_more",
-    "slower": "some_tiles_twice",
+
+
+@dataclass(frozen=True)
+class Slowdown:
+    """How the self-test makes a kernel slower."""
+
+    case: str
+    file: Path
+    statement: str
+    """Which does one piece of the work."""
+    number: str
+    """The piece's number there."""
+    twice: int
+    """Of 1000 pieces, spread over all. More than 100, since the second time finds its data cached."""
+    pieces: str
+
+    @property
+    def slower(self) -> str:
+        """The statement, for some of the pieces twice."""
+        return f"for (int again = {self.number} * {SPREAD} % 1000 < {self.twice}; again >= 0; again--) {self.statement}"
+
+
+SLOWDOWNS = {
+    "blend": Slowdown(
+        case="blend_tiles/head80000-3channels/float32/forward/cpu",
+        file=Path("csrc", "blend", "blend_cpu.cpp"),
+        statement="valid = blend_tile<kChannels, kNote>(p, tile, settings) && valid;",
+        number="tile",
+        twice=118,
+        pieces="tiles",
+    ),
+    "norm": Slowdown(
+        case="emotion_norm/20018x1024/float32/forward/cpu",
+        file=Path("csrc", "norm", "norm_cpu.cpp"),
+        statement="forward_token(p, Folded<T>(p, at.b, region), at.token, stream_y, keep ? kept : nullptr);",
+        number="at.token",
+        twice=150,
+        pieces="tokens",
+    ),
+    "project": Slowdown(
+        case="project_gaussians/head80000/float32/forward/cpu",
+        file=Path("csrc", "project", "project_cpu.cpp"),
+        statement="project_block(p, {begin, int(minimum(p.count - begin, int64_t(kBlockSize)))});",
+        number="b",
+        twice=120,
+        pieces="blocks of Gaussians",
+    ),
 }
-KERNEL = Path("csrc", "blend", "blend_cpu.cpp")
-LOOP = "for (int64_t tile = 0; tile < tiles; tile++) valid = blend_tile<kChannels, kNote>(p, tile, settings) && valid;"
-SLOWER_LOOP = f"""for (int64_t tile = 0; tile < tiles; tile++)
-    for (int again = tile * {SPREAD} % 1000 < {TWICE}; again >= 0; again--)
-      valid = blend_tile<kChannels, kNote>(p, tile, settings) && valid;"""
 BUSY = """
 import os, sys
 here, there = bytes(1 << 26), bytearray(1 << 26)
@@ -79,41 +113,52 @@ class Verdict:
         return f"{self.name}: {self.verdict}, {figures}, {self.seconds:.0f} s, load {self.load:.1f}"
 
 
-def selftest(out: Path, each: int, tolerance: float, rounds: int, console: Console) -> int:
+def selftest(name: str, out: Path, each: int, tolerance: float, rounds: int, console: Console) -> int:
     """Asks the gate `each` times of both kinds of code, and prints and stores all that it says.
 
     An unfinished file of the same code, machine and settings is gone on with. Exit code 0: all verdicts are right.
     """
     torch.set_num_threads(1)
-    sources = tracked()
-    sides = {name: Side(name, built(BUILDS / "selftest" / folder, sources, name)) for name, folder in FOLDERS.items()}
+    slowdown, sources = SLOWDOWNS[name], tracked()
+    sides = {side: Side(side, folder) for side, folder in folders_of(name, sources).items()}
     about = {
-        "benchmark": CASE,
-        "settings": {"each": each, "tolerance": tolerance, "rounds": rounds, "twice": TWICE},
+        "benchmark": slowdown.case,
+        "settings": {"each": each, "tolerance": tolerance, "rounds": rounds},
         "machine": fingerprint(),
         "sources": digest(sources),
-        "more_pairs": round(share_twice(), 4),
+        "twice": slowdown.twice / 1000,
+        "pieces": slowdown.pieces,
     }
     verdicts = stored(out, about)
-    console.print(f"{CASE}; slower blends {about['more_pairs']:.1%} more pairs of a splat and a tile", markup=False)
+    console.print(f"{slowdown.case}; slower does {about['twice']:.1%} of the {slowdown.pieces} twice", markup=False)
     for number, verdict in enumerate(verdicts, 1):
         console.print(f"{number:2} {verdict} (stored)", markup=False)
     with keeping_busy(), Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=console) as bar:
         task = bar.add_task("verdicts", total=2 * each, completed=len(verdicts))
         while len(verdicts) < 2 * each:
-            verdicts.append(ask(sides, list(EXPECTED)[len(verdicts) % 2], tolerance, rounds))
+            verdicts.append(ask(slowdown.case, sides, list(EXPECTED)[len(verdicts) % 2], tolerance, rounds))
             bar.console.print(f"{len(verdicts):2} {verdicts[-1]}", markup=False)
             bar.advance(task)
             write(out, about | {"verdicts": [asdict(verdict) for verdict in verdicts]})
     return judge(verdicts, console)
 
 
-def ask(sides: dict[str, Side], name: str, tolerance: float, rounds: int) -> Verdict:
+def folders_of(name: str, sources: list[Path]) -> dict[str, Path]:
+    """The three sides, built, in folders of different names."""
+    folder = BUILDS / "selftest"
+    return {
+        "base": built(folder / "base", sources),
+        "identical": built(folder / "built_from_the_same_code_once_more", sources),
+        "slower": built(folder / f"slower_{name}", sources, SLOWDOWNS[name]),
+    }
+
+
+def ask(case: str, sides: dict[str, Side], name: str, tolerance: float, rounds: int) -> Verdict:
     """One verdict."""
     start = time.monotonic()
     with Pair(sides["base"], sides[name], threads=1, quick=False) as pair:
-        if other := pair.prepare(CASE):
-            raise Broken(f"{CASE}: the sides do other work, {other}")
+        if other := pair.prepare(case):
+            raise Broken(f"{case}: the sides do other work, {other}")
         verdict, paired = decide(pair.batch, tolerance, rounds)
     figures = [round(figure, 4) for figure in paired.interval()]
     seconds = round(time.monotonic() - start, 1)
@@ -143,15 +188,6 @@ def keeping_busy() -> Iterator[None]:
         process.wait()
 
 
-def share_twice() -> float:
-    """How many more pairs the slower kernel goes over: those of the tiles that it blends twice."""
-    scene = Scene(80_000)
-    lists = intersect_tiles(projected(scene, torch.device("cpu")), *scene.pixels)
-    pairs = lists.offsets.flatten().diff(append=torch.tensor([len(lists.ids)]))  # of each tile
-    twice = torch.arange(len(pairs)) * SPREAD % 1000 < TWICE
-    return float(pairs[twice].sum() / pairs.sum())
-
-
 def tracked() -> list[Path]:
     """What a build and its benchmarks need of this checkout."""
     parts = ["CMakeLists.txt", "LICENSE", "README.md", "cmake", "csrc", "emogs", "pyproject.toml", "setup.py"]
@@ -166,20 +202,20 @@ def digest(sources: list[Path]) -> str:
     return hashed.hexdigest()[:16]
 
 
-def built(folder: Path, sources: list[Path], name: str) -> Path:
-    """A copy of the sources, built there; the slower one is changed before."""
-    mark, wanted = folder / "built", digest(sources) + SLOWER_LOOP
+def built(folder: Path, sources: list[Path], slower: Slowdown | None = None) -> Path:
+    """A copy of the sources, built there; with a kernel made slower before."""
+    mark, wanted = folder / "built", digest(sources) + (slower.slower if slower else "")
     if mark.is_file() and mark.read_text() == wanted:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     for path in sources:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, folder / path)
-    if name == "slower":
-        text = (folder / KERNEL).read_text()
-        if text.count(LOOP) != 1:
-            raise Broken(f"{KERNEL}: expected the loop over tiles that the self-test makes slower:\n{LOOP}")
-        (folder / KERNEL).write_text(text.replace(LOOP, SLOWER_LOOP))
+    if slower:
+        text = (folder / slower.file).read_text()
+        if text.count(slower.statement) != 1:
+            raise Broken(f"{slower.file}: expected, once, what the self-test makes slower:\n{slower.statement}")
+        (folder / slower.file).write_text(text.replace(slower.statement, slower.slower))
     command([sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"], folder, EMOGS_CUDA="off")
     mark.write_text(wanted)
     return folder

@@ -14,12 +14,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import speed_cases
 import speed_pair
 import speed_selftest
 import torch
 from gate import Broken
 from rich.console import Console
-from speed_selftest import Verdict
+from speed_selftest import SLOWDOWNS, Verdict
 from speed_verdict import FINE, SLOWER, UNSURE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,13 +32,13 @@ MORE = Verdict("slower", SLOWER, SLOWER, 1.1, 1.08, 1.12, 30, 40.0, 1.0)
 def selftest(monkeypatch, tmp_path):
     """The self-test on this checkout as all three sides, wherever its files come from."""
     monkeypatch.setattr(speed_selftest, "built", lambda *_: ROOT)
-    monkeypatch.setattr(speed_selftest, "tracked", lambda: [speed_selftest.KERNEL])
+    monkeypatch.setattr(speed_selftest, "tracked", lambda: [Path("setup.py")])
     threads = torch.get_num_threads()
     monkeypatch.setattr(speed_pair, "WORKER", Path(__file__).with_name("speed_counter.py"))
 
     def run(each: int, name: str = "selftest.json") -> tuple[int, str, dict]:
         output, out = io.StringIO(), tmp_path / "results" / name
-        code = speed_selftest.selftest(out, each, 0.05, 2, Console(file=output, width=200))
+        code = speed_selftest.selftest("norm", out, each, 0.05, 2, Console(file=output, width=200))
         return code, output.getvalue(), json.loads(out.read_text())
 
     yield run
@@ -45,12 +46,12 @@ def selftest(monkeypatch, tmp_path):
 
 
 def test_a_slowdown_that_is_not_found_fails(selftest):
-    """Blending a tile twice is no further call of a kernel, so the counting clock cannot see it."""
+    """Normalizing a token twice is no further call of a kernel, so the counting clock cannot see it."""
     code, said, content = selftest(1)
     assert code == 1
     assert "1 of 1 are 'not slower'; ratios from 1.000 to 1.000" in said
     assert "slower: 0 of 1 are 'slower'" in said
-    assert content["machine"]["threads"] == "1" and 0.1 < content["more_pairs"] < 0.2
+    assert content["machine"]["threads"] == "1" and content["twice"] == 0.15
     kinds = [(verdict["name"], verdict["verdict"], verdict["pairs"]) for verdict in content["verdicts"]]
     assert kinds == [("identical", FINE, 2), ("slower", FINE, 2)]
 
@@ -58,7 +59,7 @@ def test_a_slowdown_that_is_not_found_fails(selftest):
 def test_what_was_stopped_goes_on(selftest, monkeypatch):
     asked = []
 
-    def ask(sides, kind, *_):
+    def ask(case, sides, kind, *_):
         if len(asked) == 3:
             raise KeyboardInterrupt
         asked.append(kind)
@@ -101,19 +102,22 @@ def test_one_wrong_verdict_fails(wrong, text):
     assert speed_selftest.judge([SAME, MORE], Console(file=output, width=200)) == 0
 
 
-def test_the_slower_side_is_this_checkout_with_one_loop_changed(tmp_path, monkeypatch):
-    built = []
+@pytest.mark.parametrize("name", SLOWDOWNS)
+def test_the_slower_side_is_this_checkout_with_one_statement_run_again(tmp_path, monkeypatch, name):
+    built, slowdown = [], SLOWDOWNS[name]
     monkeypatch.setattr(speed_selftest, "command", lambda arguments, folder, **_: built.append(folder))
-    sources = [Path("setup.py"), speed_selftest.KERNEL]
-    for name in ("base", "slower", "slower"):
-        speed_selftest.built(tmp_path / name, sources, name)
+    sources = [Path("setup.py"), slowdown.file]
+    speed_selftest.built(tmp_path / "base", sources)
+    for _ in range(2):
+        speed_selftest.built(tmp_path / "slower", sources, slowdown)
     assert built == [tmp_path / "base", tmp_path / "slower"]  # once each
-    same, slower = ((tmp_path / name / speed_selftest.KERNEL).read_text() for name in ("base", "slower"))
-    assert same == (ROOT / speed_selftest.KERNEL).read_text()
-    assert slower == same.replace(speed_selftest.LOOP, speed_selftest.SLOWER_LOOP) != same
-    monkeypatch.setattr(speed_selftest, "LOOP", "no such loop")
-    with pytest.raises(Broken, match="expected the loop over tiles"):
-        speed_selftest.built(tmp_path / "other", sources, "slower")
+    same, slower = ((tmp_path / folder / slowdown.file).read_text() for folder in ("base", "slower"))
+    assert same == (ROOT / slowdown.file).read_text()
+    assert slower == same.replace(slowdown.statement, slowdown.slower) != same
+    assert slowdown.case in speed_cases.all_cases(speed_cases.FULL)
+    gone = dataclasses.replace(slowdown, statement="no_such_call();")
+    with pytest.raises(Broken, match="expected, once, what the self-test makes slower"):
+        speed_selftest.built(tmp_path / "other", sources, gone)
     assert not (tmp_path / "other" / "built").exists()
 
 
