@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from emogs.ops.checks import Arguments
-from emogs.ops.scene import CameraModel
+from emogs.checks import Arguments
 from emogs.tensor_fields import TensorFields
+
+CameraModel = Literal["pinhole", "ortho", "fisheye"]
+"""How points reach the image, in the order of csrc/math/camera.h's CameraModel; see `Cameras`."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import tyro
 from tyro.conf import Positional
 
 from .cli_arguments import check_output, said_of_options
+from .cli_template import speaking
 
 if TYPE_CHECKING:
     from .photo import SequenceFit
@@ -49,7 +50,6 @@ def fit(
     check_output("--out", out, *_ENDINGS)
     if picture is not None:
         check_output("--picture", picture, ".png")
-    from .cli_head import speaking
     from .photo import load_landmarks
     from .photo.sequence import sequence_fitter
 

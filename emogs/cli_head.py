@@ -10,9 +10,11 @@ import tyro
 from tyro.conf import Positional
 
 from .cli_arguments import check_output, run_command
+from .cli_fit import fit
+from .cli_template import speaking, with_arkit
 
 if TYPE_CHECKING:
-    from .head import HeadTemplate
+    pass
 
 _TEMPLATE = tyro.conf.arg(metavar="TEMPLATE")
 
@@ -99,7 +101,7 @@ def convert(
 
     head = load_template(source, landmarks)
     if mapping is not None or (arkit == "geometry" and not head.speaks_arkit):
-        head = _with_arkit(head, mapping)
+        head = with_arkit(head, mapping)
     save_template(head, out)
     parts = f"{len(head.vertices):,} vertices, {len(head.faces):,} triangles, {len(head.identity)} identity directions"
     print(f"{out}: {head.name}, {parts}, {len(head.expression)} expression channels")
@@ -137,8 +139,6 @@ def export(
 
 def main(arguments: Sequence[str]) -> None:
     """Runs `emogs head ...`."""
-    from .cli_fit import fit
-
     commands: dict[str, Callable[..., None]] = {
         "show": show,
         "compare": compare,
@@ -147,29 +147,6 @@ def main(arguments: Sequence[str]) -> None:
         "fit": fit,
     }
     run_command(commands, "emogs head", "Head templates: look at them, convert and fit them.", arguments)
-
-
-def speaking(source: str, mapping: Path | None, landmarks: Path | None) -> HeadTemplate:
-    """A template whose channels are ARKit's: its own, by the user's table, or found by geometry."""
-    from .head import load_template
-
-    head = load_template(source, landmarks)
-    return head if head.speaks_arkit and mapping is None else _with_arkit(head, mapping)
-
-
-def _with_arkit(head: HeadTemplate, mapping: Path | None) -> HeadTemplate:
-    """The template with ARKit's channels by the user's table, or by geometry with a word on how well that went."""
-    from .head.retarget import read_mapping, retarget
-
-    if mapping is not None:
-        return read_mapping(head, mapping)
-    found = retarget(head)
-    left = 100 * found.unexplained[found.unexplained > 0].median()
-    print(
-        f"{head.name}: ARKit's channels found by geometry from the built-in head's at {found.counterparts} vertices,"
-        f" {1000 * found.distance:.1f} mm apart; {left:.0f}% of a channel's displacement is left unexplained (median)"
-    )
-    return found.template
 
 
 def _check_picture(out: Path, size: int) -> None:

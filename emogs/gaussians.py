@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from emogs.ops.checks import FLOATS, Arguments
+from emogs.checks import FLOATS, Arguments
 from emogs.tensor_fields import TensorFields
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emogs.ops.checks import Arguments
+from emogs.checks import Arguments
 from emogs.ops.norm import Kind, emotion_norm
 
 __all__ = ["EmotionNorm"]

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from emogs.cameras import Cameras
+from emogs.checks import Arguments
 from emogs.gaussians import EmotionBasis, Gaussians, Rig
 from emogs.ops.blend import check_probe, expand_background, finish_depth
-from emogs.ops.checks import Arguments
 from emogs.ops.project import Splats, make_scene
 from emogs.ops.raster import rasterize_scene
 from emogs.ops.settings import RasterSettings

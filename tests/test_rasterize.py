@@ -13,7 +13,7 @@ from raster_scenes import WITHOUT_EDGES, RandomScene, random_scene
 
 import emogs
 from emogs import Cameras, EmotionBasis, Gaussians, RasterSettings, Rig
-from emogs.ops.checks import Arguments
+from emogs.checks import Arguments
 from emogs.ops.native import _C
 from emogs.ops.project import make_scene
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from emogs.cameras import CameraModel, Cameras
+from emogs.checks import Arguments
 from emogs.compat.gsplat_covars import attach, decompose
 from emogs.compat.gsplat_mcmc import mcmc_on_cpu
 from emogs.compat.gsplat_meta import SplatNodes, list_tiles
 from emogs.gaussians import Gaussians
 from emogs.ops.blend import blend_tiles
-from emogs.ops.checks import Arguments
 from emogs.ops.project import Splats, project_gaussians
 from emogs.ops.settings import RasterSettings
 from emogs.ops.tiles import TILE_SIZE, intersect_tiles

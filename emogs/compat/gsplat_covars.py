@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from emogs.cameras import Cameras
+from emogs.checks import Arguments
 from emogs.gaussians import Gaussians
-from emogs.ops.checks import Arguments
 from emogs.ops.project import make_scene
 from emogs.ops.settings import RasterSettings
 

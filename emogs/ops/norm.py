@@ -11,7 +11,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from emogs.ops.checks import Arguments
+from emogs.checks import Arguments
 from emogs.ops.norm_op import int32_rows, norm, norm_into
 
 Kind = Literal["layer", "rms"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from emogs.ops.checks import FLOATS, HALVES, Arguments
+from emogs.checks import FLOATS, HALVES, Arguments
 from emogs.ops.native import _C, launch, routed
 
 _FLOATS = FLOATS + HALVES

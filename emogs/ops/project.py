@@ -7,20 +7,18 @@ camera.h, splat.h, sh.h).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from emogs.ops.checks import Arguments
+from emogs.cameras import CameraModel, Cameras
+from emogs.checks import Arguments
+from emogs.gaussians import EmotionBasis, Gaussians, Rig
 from emogs.ops.groups import lists_by_key
 from emogs.ops.native import _C, launch, routed
-from emogs.ops.scene import SCENE_SIZE, SCHEMA, CameraModel, Scene, broadcast_rows, check_fit, check_scene, split_scene
+from emogs.ops.scene import SCENE_SIZE, SCHEMA, Scene, broadcast_rows, check_fit, check_scene, split_scene
 from emogs.ops.settings import RasterSettings
-
-if TYPE_CHECKING:
-    from emogs.cameras import Cameras
-    from emogs.gaussians import EmotionBasis, Gaussians, Rig
 
 SPLAT_SIZE = 8
 # Gaussians whose part in a camera's or an emotion's gradient is summed in one go; never from the thread count.
@@ -111,9 +109,6 @@ def make_scene(
     settings: RasterSettings,
 ) -> Scene:
     """Checks that the arguments of one call fit each other (each was checked alone when made), and lines them up."""
-    from emogs.cameras import Cameras  # these modules need emogs.ops.checks, whose package imports this one
-    from emogs.gaussians import EmotionBasis, Gaussians, Rig
-
     arguments.check_type("gaussians", gaussians, Gaussians)
     arguments.check_type("cameras", cameras, Cameras)
     if basis is not None:

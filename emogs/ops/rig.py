@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emogs.ops.checks import Arguments
+from emogs.checks import Arguments
 from emogs.ops.groups import lists_by_key
 from emogs.ops.native import _C, launch
 

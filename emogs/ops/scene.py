@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-from emogs.ops.checks import Arguments
-
-CameraModel = Literal["pinhole", "ortho", "fisheye"]
-"""How points reach the image, in the order of csrc/math/camera.h's CameraModel; see `emogs.Cameras`."""
+from emogs.cameras import CameraModel
+from emogs.checks import Arguments
 
 SCHEMA = (
     "Tensor means, Tensor quats, Tensor scales, Tensor opacities, Tensor colors, Tensor viewmats, Tensor Ks, "

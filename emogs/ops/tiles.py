@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from emogs.ops.checks import Arguments
+from emogs.checks import Arguments
 from emogs.ops.native import _C, aligned, launch, needs_gradients, on_cuda, routed
 from emogs.ops.project import SPLAT_SIZE, Splats
 from emogs.ops.scene import check_fit

@@ -8,7 +8,7 @@ from raster_scenes import random_scene
 
 import emogs
 from emogs import RasterSettings
-from emogs.ops.checks import Arguments
+from emogs.checks import Arguments
 from emogs.ops.project import make_scene
 from emogs.ops.tiles import find_places
 

@@ -10,8 +10,8 @@ from raster_scenes import random_scene
 
 import emogs
 from emogs import EmotionBasis, Gaussians, RasterSettings
+from emogs.checks import Arguments
 from emogs.ops import project_gaussians
-from emogs.ops.checks import Arguments
 from emogs.ops.project import make_scene
 
 FIELDS = [f.name for f in dataclasses.fields(EmotionBasis)]

@@ -12,8 +12,8 @@ from raster_scenes import random_scene
 
 from emogs import EmotionBasis, Gaussians, RasterSettings, Rig
 from emogs.cameras import CameraModel
+from emogs.checks import Arguments
 from emogs.ops import project_gaussians
-from emogs.ops.checks import Arguments
 from emogs.ops.project import make_scene
 
 # float64 against float64, a few dozen operations: anything but rounding is a wrong formula

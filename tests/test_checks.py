@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from emogs.ops.checks import Arguments
+from emogs.checks import Arguments
 
 
 @pytest.fixture
