@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "common/isa.h"
+#include "common/pages.h"
 #include "common/registry.h"
 
 namespace py = pybind11;
@@ -114,6 +115,7 @@ PYBIND11_MODULE(_C, module) {
   module.def("isa_in_use", [] { return kIsaNames[isa_in_use()]; });
   module.def("use_isa", &use_isa);
   module.def("supported_isas", &supported_isas);
+  module.def("prefer_huge_pages", &prefer_huge_pages);
 #if defined(EMOGS_CUDA)
   module.attr("cuda_architectures") = EMOGS_CUDA;
 #else

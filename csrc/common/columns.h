@@ -43,11 +43,13 @@ struct Columns {
     for (int j = 0; j < count * kFields; j++) to[j] += rows[j];
   }
 
+  /// The first kFields columns to `count` records.
+  template <int kFields = kWidth>
   EMOGS_HD_MEMBER void write(T* to, int count) const {
-    if (count == kCount) return write_all<kWidth>(to);
-    T padded[kCount * kWidth];
-    write_all<kWidth>(padded);
-    for (int j = 0; j < count * kWidth; j++) to[j] = padded[j];
+    if (count == kCount) return write_all<kFields>(to);
+    T padded[kCount * kFields];
+    write_all<kFields>(padded);
+    for (int j = 0; j < count * kFields; j++) to[j] = padded[j];
   }
 
  private:

@@ -12,9 +12,6 @@ namespace EMOGS_ISA {
 
 // Another thread is worth waking for this many elements.
 constexpr int64_t kGrain = 1 << 14;
-// Results of more bytes than this are written past the caches: none of them would be left there for the next reader,
-// and a line that is not read before it is written saves a third of the traffic.
-constexpr int64_t kStreamBytes = 16 << 20;
 // Workers begin at multiples of this many tokens, so that their first registers are aligned where the tensors are.
 constexpr int64_t kAlignedTokens = 64;
 

@@ -79,8 +79,9 @@ struct ProjectBackward : ProjectForward<T> {
                         // scratch on the CPU, given on CUDA
 
   // All out; null where not wanted. Shapes as of what they are the gradients of. If the batch, the cameras and the
-  // Gaussians are not empty, the basis' gradients are written. All others come zeroed, and so do camera_sums,
-  // emotion_sums and frame_parts, but for CUDA: it writes the sums and, where there is one row of Gaussians, theirs.
+  // Gaussians are not empty, the basis' gradients are written, frame_parts too and, where there is one row of
+  // Gaussians, their gradients. All others come zeroed; so do camera_sums and emotion_sums, but for CUDA, which writes
+  // them.
   T *grad_means, *grad_quats, *grad_scales, *grad_opacities, *grad_colors, *grad_viewmats, *grad_Ks, *grad_emotion;
   T *grad_basis_means, *grad_basis_rotations, *grad_basis_log_scales, *grad_basis_logit_opacities, *grad_basis_colors;
   T* grad_frames;

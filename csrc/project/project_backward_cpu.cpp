@@ -2,7 +2,7 @@
 // by one thread; sums over Gaussians go through partial sums that are added in a fixed order.
 #include "common/groups.h"
 #include "common/threads.h"
-#include "project/block.h"
+#include "project/basis_backward.h"
 
 namespace emogs {
 namespace EMOGS_ISA {
@@ -179,52 +179,10 @@ void pose_backward(const ProjectBackward<T>& p, const BlockInputs<T>& in, const 
   }
 }
 
-/// Where the gradients that an emotion's sums give go: the sums of one slice and the rows of one field of the basis.
+/// Whether nobody has written the Gaussians' own gradients, which come uninitialised where all elements share them.
 template <class T>
-struct BasisGrad {
-  const MaybeHalf<T>& basis;
-  T* grad_basis;  // or null
-  int64_t width;
-  bool first;  // nobody has written these rows yet: they are stored, not added to
-};
-
-/// grad_basis_k += weight grad over `values` scalars. The first is stored, with the bits of a sum with zeros: that
-/// saves filling and reading the largest tensor of the call.
-template <class T>
-void add_component(T weight, const T* grad, int64_t values, bool first, T* to) {
-  using V = Lanes<T>;
-  const V zero = V(T(0));
-  if (first && weight == T(0))  // times infinity or NaN would not be zero
-    for_each_register<T>(values, [&](int64_t j, auto lanes) { store(zero, to + j, lanes); });
-  else if (first)
-    for_each_register<T>(values, [&](int64_t j, auto lanes) {
-      store(multiply_add(V(weight), load(grad + j, lanes), zero), to + j, lanes);
-    });
-  else if (weight != T(0))
-    for_each_register<T>(values, [&](int64_t j, auto lanes) {
-      store(multiply_add(V(weight), load(grad + j, lanes), load(to + j, lanes)), to + j, lanes);
-    });
-}
-
-/// Adds e_k grad to the basis, and <basis_k, grad> to the emotion sums, over `block` of one field; `grad` has records.
-/// Entries without a gradient are left out of the sums: those of a culled Gaussian may be infinite or NaN.
-template <class T>
-void add_components_backward(const ProjectBackward<T>& p, const BasisGrad<T>& to, int64_t row, Block block,
-                             const T* grad, T* emotion_sums) {
-  using V = Lanes<T>;
-  const int64_t values = block.size * to.width;
-  const auto product = [&](const auto* basis) {
-    const auto add = [&](int64_t j, auto lanes, Terms<V, 1>& sums) {
-      const V own = load(grad + j, lanes), zero = V(T(0));
-      sums.values[0] = multiply_add(select(own == zero, zero, load_basis<T>(basis + j, lanes)), own, sums.values[0]);
-    };
-    return row_sums<T, 1>(values, add).values[0];
-  };
-  for (int64_t k = 0; to.basis && k < p.components; k++) {
-    const int64_t at = (k * p.count + block.begin) * to.width;
-    if (to.grad_basis) add_component(p.emotion[row * p.components + k], grad, values, to.first, to.grad_basis + at);
-    if (emotion_sums) emotion_sums[k] += to.basis.half ? product(to.basis.half + at) : product(to.basis.full + at);
-  }
+bool is_first(const ProjectBackward<T>& p, int64_t writer) {
+  return p.gaussian_rows == 1 && writer == 0;
 }
 
 /// Adds the gradients of a block to those of the call.
@@ -232,21 +190,26 @@ template <class T>
 void add_stored(const ProjectBackward<T>& p, Rows rows, int64_t element, Block block, const StoredGrads<T>& from,
                 const BlockGrads<T>& grads, T* emotion_sums) {
   const int64_t at = rows.gaussian * p.count + block.begin;
-  if (p.grad_means) from.means.add_to(p.grad_means + 3 * at, block.size);
-  if (p.grad_quats) from.quats.add_to(p.grad_quats + 4 * at, block.size);
-  if (p.grad_scales) from.scales.add_to(p.grad_scales + 3 * at, block.size);
-  if (p.grad_opacities) from.opacities.add_to(p.grad_opacities + at, block.size);
-  if (p.grad_colors && p.harmonics)
-    with_degree(p.harmonics, [&](auto degree) {
-      grads.harmonics.template add_to<3 * harmonics_of(degree)>(p.grad_colors + 3 * p.harmonics * at, block.size);
-    });
-  if (p.frame_parts) from.frames.add_to(p.frame_parts + 8 * (element * p.count + block.begin), block.size);
+  const auto put = [&](const auto& columns, T* grad, auto width) {
+    if (!grad) return;
+    if (is_first(p, element))
+      columns.template write<width>(grad + width * at, block.size);
+    else
+      columns.template add_to<width>(grad + width * at, block.size);
+  };
+  put(from.means, p.grad_means, Constant<3>()), put(from.quats, p.grad_quats, Constant<4>());
+  put(from.scales, p.grad_scales, Constant<3>()), put(from.opacities, p.grad_opacities, Constant<1>());
+  if (p.harmonics)
+    with_degree(p.harmonics,
+                [&](auto degree) { put(grads.harmonics, p.grad_colors, Constant<3 * harmonics_of(degree)>()); });
+  if (p.frame_parts) from.frames.write(p.frame_parts + 8 * (element * p.count + block.begin), block.size);
   if (!p.emotion) return;
+  const Writing writing = writing_of(p, element, p.batch);
   const auto pull = [&](const MaybeHalf<T>& basis, T* grad_basis, const auto& columns) {
     constexpr int width = sizeof(columns.at) / sizeof(columns.at[0]);
-    T records[width * kBlockSize] = {};
-    columns.add_to(records, kBlockSize);
-    add_components_backward(p, {basis, grad_basis, width, element == 0}, rows.emotion, block, records, emotion_sums);
+    T records[width * kBlockSize];
+    columns.write(records, kBlockSize);
+    add_components_backward(p, {basis, grad_basis, width, writing}, rows.emotion, block, records, emotion_sums);
   };
   pull(p.basis_means, p.grad_basis_means, from.delta_means);
   pull(p.basis_rotations, p.grad_basis_rotations, from.delta_rotations);
@@ -255,33 +218,27 @@ void add_stored(const ProjectBackward<T>& p, Rows rows, int64_t element, Block b
   if (p.harmonics) pull(p.basis_colors, p.grad_basis_colors, grads.delta_colors);
 }
 
-/// Zeros in a block of a field of the basis' gradient.
-template <class T>
-void clear_components(const ProjectBackward<T>& p, T* grad_basis, int64_t width, Block block) {
-  for (int64_t k = 0; k < p.components; k++)
-    memset(grad_basis + (k * p.count + block.begin) * width, 0, sizeof(T) * block.size * width);
-}
-
 /// Gradient of plain colours in one image, over each run of Gaussians that are visible there.
 template <class T>
 void plain_colors_backward(const ProjectBackward<T>& p, Rows rows, Block block, int64_t image, T* emotion_sums) {
   const auto visible = [&](int i) { return p.splats[kSplatSize * (image * p.count + block.begin + i) + 7] != T(0); };
+  const bool first = is_first(p, image);
+  const Writing writing = writing_of(p, image, p.batch * p.cameras);
   for (int begin = 0, end; begin < block.size; begin = end) {
     const bool shown = visible(begin);
     for (end = begin; end < block.size && visible(end) == shown; end++) continue;
     const Block run = {block.begin + begin, end - begin};
-    if (!shown) {
-      if (image == 0 && p.grad_basis_colors) clear_components(p, p.grad_basis_colors, p.channels, run);
-      continue;
-    }
     const T* grad = p.grad_splat_colors + (image * p.count + run.begin) * p.channels;
     if (p.grad_colors) {
       T* stored = p.grad_colors + (rows.gaussian * p.count + run.begin) * p.channels;
-      for (int64_t j = 0; j < run.size * p.channels; j++) stored[j] += grad[j];
+      if (first) memset(stored, 0, sizeof(T) * run.size * p.channels);
+      for (int64_t j = 0; shown && j < run.size * p.channels; j++) stored[j] += grad[j];
     }
-    if (p.emotion)
-      add_components_backward(p, {p.basis_colors, p.grad_basis_colors, p.channels, image == 0}, rows.emotion, run, grad,
+    if (shown && p.emotion)
+      add_components_backward(p, {p.basis_colors, p.grad_basis_colors, p.channels, writing}, rows.emotion, run, grad,
                               emotion_sums);
+    else if (image == 0 && p.grad_basis_colors)
+      clear_components(p, p.grad_basis_colors, p.channels, run);
   }
 }
 
@@ -364,13 +321,15 @@ template <class T>
 void project_gaussians_backward(const ProjectBackward<T>& p) {
   const int64_t blocks = (p.count + kBlockSize - 1) / kBlockSize;
 #pragma omp parallel for num_threads(threads_for(p.threads, p.slices, 1)) schedule(dynamic)
-  for (int64_t slice = 0; slice < p.slices; slice++)
+  for (int64_t slice = 0; slice < p.slices; slice++) {
     for (int64_t b = slice * blocks / p.slices; b < (slice + 1) * blocks / p.slices; b++) {
       const int64_t begin = b * kBlockSize;
       const Block block = {begin, int(minimum(p.count - begin, int64_t(kBlockSize)))};
       BlockInputs<T> in;
       for (int64_t element = 0; element < p.batch; element++) project_block_backward(p, slice, element, block, in);
     }
+    finish_streams();
+  }
   add_slices(p);
   if (p.frame_parts) add_faces(p);
 }

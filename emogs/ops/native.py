@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import torch  # first: the native module then shares torch's OpenMP threads instead of loading its own
@@ -22,7 +22,7 @@ if not _C.cpu:
         "rebuild it with `EMOGS_CUDA=auto pip install .`"
     )
 
-__all__ = ["_C", "aligned", "choose_route", "launch", "needs_gradients", "on_cuda", "routed"]
+__all__ = ["_C", "aligned", "choose_route", "launch", "needs_gradients", "new_empty", "on_cuda", "routed"]
 
 
 def launch(like: Tensor, dtype: torch.dtype | str | None = None) -> dict[str, Any]:
@@ -48,6 +48,21 @@ def aligned(tensor: Tensor) -> Tensor:
     """Itself, or a copy that is contiguous and begins at a multiple of 16 bytes, for kernels that read so many."""
     tensor = tensor.contiguous()
     return tensor.clone() if tensor.data_ptr() % 16 else tensor
+
+
+def new_empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+    """`like.new_empty` for what a kernel writes: on the CPU, in huge pages if it is large.
+
+    Fresh memory costs a page fault every 4 KiB, 37 ms for 66 MB where writing takes 3; in pages of 2 MiB it is 7. NumPy
+    asks for them from the same size on.
+    """
+    made = like.new_empty(shape, dtype=dtype)
+    if made.nbytes >= _LARGE and made.is_cpu:
+        _C.prefer_huge_pages(made.data_ptr(), made.nbytes)
+    return made
+
+
+_LARGE = 4 << 20  # bytes
 
 
 def needs_gradients(*tensors: Tensor | None) -> bool:

@@ -16,7 +16,7 @@ from emogs.cameras import CameraModel, Cameras
 from emogs.checks import Arguments
 from emogs.gaussians import EmotionBasis, Gaussians, Rig
 from emogs.ops.groups import lists_by_key
-from emogs.ops.native import _C, launch, routed
+from emogs.ops.native import _C, launch, new_empty, routed
 from emogs.ops.scene import SCENE_SIZE, SCHEMA, Scene, broadcast_rows, check_fit, check_scene, split_scene
 from emogs.ops.settings import RasterSettings
 
@@ -24,8 +24,9 @@ SPLAT_SIZE = 8
 # Gaussians whose part in a camera's or an emotion's gradient is summed in one go; never from the thread count.
 _SLICE = 2048
 _CUDA_SLICE = 32  # csrc/project/project.cuh's kWarp
-_WRITTEN = {name for name in Scene._fields if name.startswith("basis")}  # gradients that need not be zero before
-_WRITTEN_ON_CUDA = _WRITTEN | {"means", "quats", "scales", "opacities", "colors"}
+# Gradients that need not be zero before; the Gaussians' own only where all batch elements share them.
+_BASIS = {name for name in Scene._fields if name.startswith("basis")}
+_GAUSSIANS = {"means", "quats", "scales", "opacities", "colors"}
 _CAMERA_SUMS = 19  # csrc/project/project_backward_cpu.cpp's kCameraSums
 
 
@@ -182,9 +183,9 @@ def project_native(*args):
     scene = Scene(*args)
     where = launch(scene.means)
     _check(scene, where)
-    splats, empty = (*scene.images, scene.gaussians), scene.means.new_empty
-    records, colors = empty((*splats, SPLAT_SIZE)), empty((*splats, scene.colors.shape[-1]))
-    normals = empty((*splats, 3)) if scene.normals else None
+    splats, like = (*scene.images, scene.gaussians), scene.means
+    records, colors = (new_empty(like, (*splats, size)) for size in (SPLAT_SIZE, scene.colors.shape[-1]))
+    normals = new_empty(like, (*splats, 3)) if scene.normals else None
     culled = torch.zeros((*scene.images, 2), dtype=torch.int64, device=scene.means.device)
     _C.project_gaussians_forward(
         **_common(scene, where), splats=records, splat_colors=colors, splat_normals=normals, culled=culled
@@ -222,15 +223,15 @@ def _backward(*args):
     elements, cameras = scene.batch.numel(), scene.images[-1]
     on_cuda = where["device"] >= 0
     # Kernels write these, unless there is nothing to run. Gradients of a float16 basis are summed in float32.
-    written = _WRITTEN_ON_CUDA if on_cuda and scene.batches[0].numel() == 1 else _WRITTEN
+    written = _BASIS | _GAUSSIANS if scene.batches[0].numel() == 1 else _BASIS
     if not elements * cameras * scene.gaussians:
         written = set()
-    grads: dict[str, Tensor | None] = {
-        name: (torch.empty if name in written else torch.zeros)(t.shape, dtype=scene.means.dtype, device=t.device)
-        if n and t is not None
-        else None
-        for name, t, n in zip(Scene._fields, scene.tensors, needed, strict=False)
-    }
+    grads: dict[str, Tensor | None] = dict.fromkeys(Scene._fields[:15])
+    for name, tensor, wanted in zip(grads, scene.tensors, needed, strict=True):
+        if wanted and tensor is not None:
+            grads[name] = new_empty(scene.means, tensor.shape)
+            if name not in written:
+                grads[name].zero_()
     cameras_too = grads["viewmats"] is not None or grads["Ks"] is not None
     if cameras_too:
         for name in ("viewmats", "Ks"):  # they come together
@@ -250,7 +251,7 @@ def _backward(*args):
         grad_splat_normals=grad_normals.contiguous() if scene.normals else None,
         camera_sums=scratch((slices, elements, cameras, _CAMERA_SUMS)) if cameras_too else None,
         emotion_sums=scratch((slices, elements, scene.emotion.shape[-1])) if grads["emotion"] is not None else None,
-        frame_parts=scratch((elements, scene.gaussians, 8)) if with_frames else None,
+        frame_parts=new_empty(scene.means, (elements, scene.gaussians, 8)) if with_frames else None,
         face_lists=lists_by_key(scene.binding, scene.frames.shape[-2], where) if with_frames else None,
         **{f"grad_{name}": grads[name] for name in Scene._fields[:15] if name != "binding"},
     )

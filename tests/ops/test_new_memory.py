@@ -1,0 +1,52 @@
+"""Large results come in huge pages, where the system has them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from emogs.ops import native
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The addresses and lengths that huge pages were asked for."""
+    calls: list[tuple[int, int]] = []
+    monkeypatch.setattr(native._C, "prefer_huge_pages", lambda *call: calls.append(call))
+    return calls
+
+
+def test_only_large_tensors_of_the_cpu_ask_for_huge_pages(asked):
+    like = torch.empty(0)
+    assert native.new_empty(like, (2, 3)).shape == (2, 3) and not asked
+    large = native.new_empty(like, (1 << 19,), torch.float64)
+    assert large.dtype == torch.float64 and asked == [(large.data_ptr(), 4 << 20)]
+    assert native.new_empty(torch.empty(0, device="meta"), (1 << 22,)).is_meta and len(asked) == 1
+
+
+def test_the_system_notes_the_wish():
+    """By the flag `hg` of the mapping that holds the tensor's middle, proc(5)."""
+    maps = Path("/proc/self/smaps")
+    if not (maps.exists() and Path("/sys/kernel/mm/transparent_hugepage").exists()):
+        pytest.skip("this system has no huge pages to ask for")
+    tensor = native.new_empty(torch.empty(0), (4 << 20,))
+    middle, inside = tensor.data_ptr() + tensor.nbytes // 2, False
+    flags = []
+    for line in maps.read_text().splitlines():
+        if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(match[1], 16) <= middle < int(match[2], 16)
+        elif inside and line.startswith("VmFlags:"):
+            flags = line.split()[1:]
+    if not flags:
+        pytest.skip("this system does not show the flags of its mappings")
+    assert "hg" in flags
+
+
+def test_addresses_that_hold_no_whole_huge_page_are_left_alone():
+    tensor = torch.arange(64)
+    native._C.prefer_huge_pages(tensor.data_ptr(), tensor.nbytes)
+    native._C.prefer_huge_pages(0, 0)
+    assert torch.equal(tensor, torch.arange(64))
