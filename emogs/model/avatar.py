@@ -64,7 +64,8 @@ class Avatar:
             emotion: [B, 7] or [7] intensities, or text such as "happy=0.7,surprise=0.2"; None is neutral.
             articulation: [B, 52] or [52] channel values; None is a face at rest.
         Returns:
-            colours [B, C, H, W, 3] over black, with their alphas [B, C, H, W, 1].
+            colours [B, C, H, W, 3] over black, with their alphas [B, C, H, W, 1]; differentiable in the signals, the
+            cameras and, where they ask for gradients, the avatar's own tensors and `geometry`.
         """
         code = as_codes(emotion, self.identity)
         worn = self.expression(code, articulation)

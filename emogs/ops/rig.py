@@ -13,6 +13,7 @@ from torch import Tensor
 from emogs.checks import Arguments
 from emogs.ops.groups import lists_by_key
 from emogs.ops.native import _C, launch
+from emogs.ops.rig_rest import with_rest_gradient
 
 
 def rig_frames(vertices: Tensor, faces: Tensor, rest: Tensor) -> Tensor:
@@ -36,9 +37,10 @@ def rig_frames(vertices: Tensor, faces: Tensor, rest: Tensor) -> Tensor:
     Args:
         vertices: [B, V, 3] float32 or float64.
         faces: [F, 3] int32 or int64 indices of vertices.
-        rest: [V, 3] like vertices; a constant: no gradient flows to it.
+        rest: [V, 3] like vertices.
     Returns:
-        [B, F, 8]: quaternion wxyz (unit), translation, scale. Differentiable in `vertices`.
+        [B, F, 8]: quaternion wxyz (unit), translation, scale. Differentiable in `vertices`; in `rest` too, by torch,
+        which takes longer.
     Raises:
         TypeError, ValueError: an argument does not fit, or a face names no vertex (on CUDA, where looking would
             wait for the device, its frame is NaN instead).
@@ -51,7 +53,10 @@ def rig_frames(vertices: Tensor, faces: Tensor, rest: Tensor) -> Tensor:
     arguments.check("vertices", vertices, "B V 3")
     arguments.check("faces", faces, "F 3", (torch.int32, torch.int64))
     arguments.check("rest", rest, "V 3", (vertices.dtype,))
-    return torch.ops.emogs.rig_frames(vertices, faces, rest.detach())[0]
+    frames = torch.ops.emogs.rig_frames(vertices, faces, rest.detach())[0]
+    if rest.requires_grad and torch.is_grad_enabled():
+        return with_rest_gradient(frames, vertices, faces, rest)
+    return frames
 
 
 torch.library.define(  # frames; for backward: sums of deformation gradients at vertices, lists of the vertices' corners
