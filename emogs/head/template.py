@@ -89,8 +89,10 @@ class HeadTemplate:
         Returns:
             [B, V, 3] metres, differentiable in all arguments. B is 1 if all are None; a B of 1 broadcasts.
         Raises:
-            ValueError: a pose for a template without a skeleton.
+            TypeError: an argument is no tensor of the template's dtype.
+            ValueError: it has another shape or device; a pose for a template without a skeleton.
         """
+        self._check(identity, expression, pose)
         person = self.vertices[None]
         if identity is not None:
             person = person + torch.einsum("bi,ivc->bvc", identity, self.identity)
@@ -102,15 +104,37 @@ class HeadTemplate:
         turns = self._turns(expression, pose)
         return moved if turns is None or self.skeleton is None else self.skeleton.pose(moved, turns)
 
+    def _check(self, identity: Tensor | None, expression: Tensor | None, pose: Tensor | None) -> None:
+        """Raises the errors of `deform`."""
+        if pose is not None and self.skeleton is None:
+            raise ValueError(f"pose: the template {self.name!r} has no skeleton")
+        joints = self.skeleton.names if self.skeleton else ()
+        batches: dict[str, int] = {}
+        for name, value, sizes in (
+            ("identity", identity, (len(self.identity),)),
+            ("expression", expression, (len(self.expression),)),
+            ("pose", pose, (len(joints), 3)),
+        ):
+            if value is None:
+                continue
+            if not isinstance(value, Tensor):
+                raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+            if value.dtype != self.vertices.dtype:
+                raise TypeError(f"{name}: expected {self.vertices.dtype} as the template's, got {value.dtype}")
+            if value.shape[1:] != sizes or value.ndim != 1 + len(sizes):
+                wanted = f"[B, {', '.join(map(str, sizes))}]" + (f" ({', '.join(joints)})" if name == "pose" else "")
+                raise ValueError(f"{name}: expected {wanted}, got {list(value.shape)}")
+            if value.device != self.vertices.device:
+                raise ValueError(f"{name}: expected to be on {self.vertices.device}, got {value.device}")
+            for other, batch in batches.items():
+                if 1 not in (batch, len(value)) and batch != len(value):
+                    raise ValueError(f"{name}: expected a batch of 1 or, as {other}, {batch}, got {len(value)}")
+            batches[name] = len(value)
+
     def _turns(self, expression: Tensor | None, pose: Tensor | None) -> Tensor | None:
         """[B, J, 3] the joints' rotation vectors by pose and expression; None where nothing turns a joint."""
         if self.skeleton is None:
-            if pose is not None:
-                raise ValueError(f"pose: the template {self.name!r} has no skeleton")
             return None
-        if pose is not None and (pose.ndim != 3 or pose.shape[1:] != (len(self.skeleton.names), 3)):
-            joints = ", ".join(self.skeleton.names)
-            raise ValueError(f"pose: expected [B, {len(self.skeleton.names)}, 3] ({joints}), got {list(pose.shape)}")
         if expression is None or self.skeleton.driven is None:
             return pose
         driven = torch.einsum("be,ejc->bjc", expression, self.skeleton.driven)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
 
@@ -103,8 +104,9 @@ def _chosen(count: int, irises: bool) -> list[int]:
 
 def _in_pixels(points: Tensor, there: Tensor, size: tuple[float, float] | None) -> Tensor:
     """[T, P, 2] pixels; MediaPipe's coordinates are shares of the picture's width and height."""
-    if size is not None and not (len(size) == 2 and all(0 < side < 1e6 for side in size)):
-        raise PhotoError(f"size: expected the picture's width and height in pixels, got {size}")
+    sides = tuple(size) if isinstance(size, Iterable) else (size,)
+    if size is not None and not (len(sides) == 2 and all(isinstance(x, Real) and 0 < x < 1e6 for x in sides)):
+        raise PhotoError(f"size: expected the picture's width and height in pixels, got {size!r}")
     if not there.any() or (points[there].abs() > 4).any():
         return points
     if size is None:

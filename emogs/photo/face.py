@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emogs.head import builtin_head
 from emogs.head.template import HeadTemplate
 
 from .detect import check_box, check_photo, choose_face, find_faces
 from .errors import PhotoError
 from .fit import check_landmarks, solve
+from .landmark_model import check_template
 from .landmarks import find_landmarks
 from .opening import hidden_lips
 
@@ -80,6 +80,7 @@ def fit_photo(
         template: the head; None is the built-in one.
     Raises:
         PhotoError: no face, several, too small, or landmarks that are not a face's; the message says what would help.
+        TypeError: the template is no HeadTemplate.
 
     Example:
         >>> import skimage.data
@@ -87,14 +88,14 @@ def fit_photo(
         >>> fit.crop.shape, fit.error < 0.06
         ((512, 512, 3), True)
     """
-    image = check_photo(image)
+    image, head = check_photo(image), check_template(template)
     spread = None
     if landmarks is None:
         found = find_landmarks(image, check_box(box) if box is not None else choose_face(find_faces(image), face))
         if not found.doubt < _DOUBT:
             raise PhotoError("no face can be made out in that box; give another, or 68 points with --landmarks")
         landmarks, spread = found.points, torch.from_numpy(found.spread)
-    return _fit_landmarks(image, check_landmarks(landmarks).float(), spread, template or builtin_head())
+    return _fit_landmarks(image, check_landmarks(landmarks).float(), spread, head)
 
 
 def _fit_landmarks(image: NDArray[np.uint8], points: Tensor, spread: Tensor | None, template: HeadTemplate) -> HeadFit:

@@ -7,6 +7,7 @@ expression a smile would become identity. The pose lives in the view matrix alon
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import roma
 import torch
@@ -17,7 +18,7 @@ from emogs.head.template import HeadTemplate
 from .channels import Channels
 from .errors import PhotoError
 from .frames import POSE, Fit, Frames, descend
-from .landmark_model import LandmarkModel, landmark_model
+from .landmark_model import LandmarkModel, check_template, landmark_model
 
 FOCAL_DISTANCE = 0.8
 """Metres from which a photo is taken to be made: sets the focal length, which 68 points cannot tell."""
@@ -51,7 +52,7 @@ class Solution:
         )[0]
 
 
-def solve(landmarks: Tensor, template: HeadTemplate, *, size: int, spread: Tensor | None = None) -> Solution:
+def solve(landmarks: Tensor, template: HeadTemplate, *, size: float, spread: Tensor | None = None) -> Solution:
     """Fits a template to landmarks in a square picture.
 
     Args:
@@ -62,10 +63,15 @@ def solve(landmarks: Tensor, template: HeadTemplate, *, size: int, spread: Tenso
         spread: [68] expected error of each landmark in pixels, if known.
     Raises:
         PhotoError: the landmarks are not finite, not 68, all in one place, or not those of a face.
-        ValueError: the template has no landmarks.
+        TypeError: the template is no HeadTemplate, or the size no number.
+        ValueError: the template has no landmarks, or the size is not above 0.
     """
     found = check_landmarks(landmarks)[None]
-    model = landmark_model(template)
+    model = landmark_model(check_template(template))
+    if isinstance(size, bool) or not isinstance(size, Real):
+        raise TypeError(f"size: expected one number, the side of a square picture in pixels, got {size!r}")
+    if not 0 < size < float("inf"):
+        raise ValueError(f"size: expected pixels above 0, got {size!r}")
     scale, weight = face_size(found), _trust(spread)[None]
     fit = Fit(model, model.channels.prior, found, weight, EXPECTED_ERROR * scale)
     # The pose first, from what moves least: a wrong pose would be explained by identity and expression.

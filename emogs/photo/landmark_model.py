@@ -13,6 +13,7 @@ import roma
 import torch
 from torch import Tensor
 
+from emogs.head import builtin_head
 from emogs.head.hinges import balanced, sphere_centre
 from emogs.head.skeleton import chain_motions
 from emogs.head.template import HeadTemplate
@@ -235,6 +236,16 @@ class LandmarkModel:
     @property
     def _others(self) -> int:
         return _FIXED + IRISES * self.has_irises
+
+
+def check_template(template: object) -> HeadTemplate:
+    """The template, the built-in one for None. Raises TypeError if it is another thing."""
+    if template is None:
+        return builtin_head()
+    if not isinstance(template, HeadTemplate):
+        wanted = "expected a HeadTemplate, as emogs.head.load_template reads by name"
+        raise TypeError(f"template: {wanted}, got {type(template).__name__}")
+    return template
 
 
 @lru_cache(maxsize=4)

@@ -19,13 +19,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from emogs.emotion import Track
-from emogs.head import builtin_head
 from emogs.head.template import HeadTemplate
 
 from .clips import check_clip
 from .fit import relative_error, whole_identity
 from .frames import LANDMARKS
-from .landmark_model import landmark_model
+from .landmark_model import check_template, landmark_model
 from .sequence_fitter import Progress, SequenceFitter
 
 
@@ -106,9 +105,11 @@ def fit_sequence(
         progress: called as `progress(stage, share)`.
     Raises:
         PhotoError: landmarks that are not of this form, or are not of a face in most frames; names the frame.
+        TypeError: the template is no HeadTemplate.
         ValueError: the template has no landmarks; a frame rate or focal length that is not above 0.
 
     Example:
+        >>> from emogs.head import builtin_head
         >>> head = builtin_head()
         >>> flat = head.vertices[head.landmarks][:, :2] * torch.tensor([1000.0, -1000.0]) + 300
         >>> fit = fit_sequence(flat.expand(5, -1, -1), fps=25, size=(600, 600))
@@ -130,7 +131,7 @@ def sequence_fitter(
     progress: Progress | None = None,
 ) -> SequenceFitter:
     """What `fit_sequence` runs, for those who want to stop it and go on; arguments and errors are the same."""
-    model = landmark_model(template or builtin_head())
+    model = landmark_model(check_template(template))
     clip = check_clip(landmarks, fps, size, visibility, model.has_irises)
     if focal is not None and not 0 < focal < float("inf"):
         raise ValueError(f"focal: expected pixels above 0, got {focal!r}")
@@ -145,7 +146,7 @@ def finished(fitter: SequenceFitter, template: HeadTemplate | None = None) -> Se
     """
     if fitter.identity is None or fitter.done == 0:
         raise ValueError("no frame is finished yet")
-    head, rows = template or builtin_head(), slice(0, fitter.done)
+    head, rows = check_template(template), slice(0, fitter.done)
     fit, state = fitter.fit(rows), fitter.state.part(rows)
     fitted = state.project(fit.points(state).deform(state.identity, state.values))
     error = relative_error(fitted, fit.found, fit.weight)

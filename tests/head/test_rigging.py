@@ -296,3 +296,36 @@ def test_frames_do_not_jump_while_a_face_moves(template: HeadTemplate):
     if template.name == "builtin":
         assert alone.apart > 10 and alone.jumps > 5, "there is something to see"
     assert together.largest < 90 and together.largest < alone.largest, "degrees: no step is a flip"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"identity": torch.zeros(2, 3)}, ValueError, r"identity: expected \[B, 44\], got \[2, 3\]"),
+        ({"identity": torch.zeros(44)}, ValueError, r"identity: expected \[B, 44\], got \[44\]"),
+        ({"expression": torch.zeros(1, 51)}, ValueError, r"expression: expected \[B, 52\], got \[1, 51\]"),
+        ({"expression": torch.zeros(1, 1, 52)}, ValueError, r"expression: expected \[B, 52\], got \[1, 1, 52\]"),
+        ({"pose": torch.zeros(1, 4)}, ValueError, r"pose: expected \[B, \d, 3\] \(.*jaw.*\), got \[1, 4\]"),
+        ({"expression": [0.0] * 52}, TypeError, "expression: expected a tensor, got list"),
+        (
+            {"expression": torch.zeros(1, 52).double()},
+            TypeError,
+            "expression: expected torch.float32 as the template's, got torch.float64",
+        ),
+        ({"identity": torch.zeros(1, 44).int()}, TypeError, "identity: expected torch.float32 as the template's, got"),
+        (
+            {"identity": torch.zeros(3, 44), "expression": torch.zeros(2, 52)},
+            ValueError,
+            "expression: expected a batch of 1 or, as identity, 3, got 2",
+        ),
+        (
+            {"identity": torch.zeros(3, 44), "expression": torch.zeros(1, 52), "pose": torch.zeros(2, 4, 3)},
+            ValueError,
+            "pose: expected a batch of 1 or, as identity, 3, got 2",
+        ),
+        ({"identity": torch.zeros(1, 44, device="meta")}, ValueError, "identity: expected to be on cpu, got meta"),
+    ],
+)
+def test_what_deform_cannot_take_is_named(arguments, error, message):
+    with pytest.raises(error, match=message):
+        builtin_head().deform(**arguments)

@@ -156,6 +156,24 @@ def test_landmarks_that_are_no_face(landmarks, message):
         solve(landmarks, HEAD, size=SIZE)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"template": "builtin"}, TypeError, "template: expected a HeadTemplate, as .* got str"),
+        ({"size": (100, 100)}, TypeError, r"size: expected one number, .* got \(100, 100\)"),
+        ({"size": "100"}, TypeError, "size: expected one number, .* got '100'"),
+        ({"size": True}, TypeError, "size: expected one number, .* got True"),
+        ({"size": 0}, ValueError, "size: expected pixels above 0, got 0"),
+        ({"size": -5.0}, ValueError, "size: expected pixels above 0, got -5.0"),
+        ({"size": float("nan")}, ValueError, "size: expected pixels above 0, got nan"),
+    ],
+)
+def test_what_is_no_template_and_no_size_is_named(arguments, error, message):
+    marks = 100 * torch.rand(68, 2, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(error, match=message):
+        solve(marks, **({"template": HEAD, "size": SIZE} | arguments))
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_whatever_comes_in_nothing_but_finite_comes_out(seed):
     rng = torch.Generator().manual_seed(seed)

@@ -283,6 +283,8 @@ def test_head_angles_are_those_of_the_camera():
         ({"fps": 0}, "fps: expected 1 to 1000"),
         ({"fps": float("nan")}, "fps: expected 1 to 1000"),
         ({"size": (0, 480)}, "size: expected"),
+        ({"size": 480}, "size: expected the picture's width and height in pixels, got 480"),
+        ({"size": "ab"}, "size: expected the picture's width and height in pixels, got 'ab'"),
         ({"focal": -1.0}, "focal: expected pixels above 0"),
         ({"visibility": torch.ones(5, 60)}, r"visibility: expected \[5, 68\]"),
         ({"visibility": torch.full((5, 68), 2.0)}, "visibility: expected 0 to 1"),
@@ -292,6 +294,12 @@ def test_bad_input_is_named(change, message):
     given = {"landmarks": performance().landmarks[:5, :68], "fps": FPS, "size": None} | change
     with pytest.raises(ValueError, match=message):
         fit_sequence(given.pop("landmarks"), **given)
+
+
+@pytest.mark.parametrize("template", ["builtin", [], 0])
+def test_what_is_no_template_is_named(template):
+    with pytest.raises(TypeError, match=f"template: expected a HeadTemplate, .* got {type(template).__name__}"):
+        fit_sequence(performance().landmarks[:5, :68], fps=FPS, template=template)
 
 
 @pytest.mark.parametrize("seed", range(3))
