@@ -49,9 +49,12 @@ ROUNDING = 1e-6
 """How far a number may leave its range by mere arithmetic."""
 
 
-def check_range(name: str, value: Tensor, low: float, high: float) -> None:
-    """Raises ValueError if a number is outside [low, high], beyond rounding, or NaN; synchronises on a GPU."""
+def check_range(name: str, value: Tensor, low: float, high: float, of: str = "") -> None:
+    """Raises ValueError if a number is outside [low, high], beyond rounding, or NaN; synchronises on a GPU.
+
+    `of` says whose range it is, such as " for emotion".
+    """
     fine = (value >= low - ROUNDING) & (value <= high + ROUNDING)
     if not bool(fine.all()):
         wrong = value[~fine].flatten()[0]
-        raise ValueError(f"{name}: expected numbers from {low:g} to {high:g}, got {float(wrong):g}")
+        raise ValueError(f"{name}: expected numbers from {low:g} to {high:g}{of}, got {float(wrong):g}")

@@ -81,7 +81,7 @@ def psi(codes: Tensor) -> Tensor:
     network of psi without biases leaves neutral alone.
 
     Args:
-        codes: [..., 7].
+        codes: [..., 7], meant to be in [0, 1]. Not checked: it would keep a GPU waiting, and optimisers step beyond.
     Returns:
         [..., 35], differentiable.
     """

@@ -22,7 +22,7 @@ def action_units_from_emotion(codes: Tensor, tables: EmotionTables | None = None
     """Action unit intensities of emotion codes.
 
     Args:
-        codes: [..., 7] in [0, 1].
+        codes: [..., 7] in [0, 1]; not checked, as in `psi`, and what comes out means nothing beyond.
         tables: None is emogs' own.
     Returns:
         [..., U, 2] in [0, 1], for each unit of `tables.units` the subject's left and right; differentiable.
@@ -60,7 +60,7 @@ def expression_from_action_units(units: Tensor, tables: EmotionTables | None = N
 
 
 def expression_from_emotion(codes: Tensor, tables: EmotionTables | None = None) -> Tensor:
-    """ARKit channels [..., 52] in [0, 1] of emotion codes [..., 7]; gaze and blinks stay zero.
+    """ARKit channels [..., 52] in [0, 1] of emotion codes [..., 7] in [0, 1], unchecked; gaze and blinks stay zero.
 
     Lost: sides of units whose shapes have none; mixes in which antagonists cancel look like others.
 

@@ -20,15 +20,19 @@ from torch import Tensor
 
 from ..io.files import FormatError, replacing, shown
 from ..io.text import csv_rows, parse_json, read_text
-from .checks import check_floats
+from .checks import check_floats, check_range
 from .languages import Language, find_language, languages
 from .tables import EmotionTables, default_tables
-from .trajectories import EASES, Ease, Trajectory
+from .trajectories import EASES, Ease, Trajectory, check_clock
 from .votes import dataset_of_votes
 
 LARGEST_FILE = 256 * 2**20
 """Bytes; a larger file is refused before it is read."""
 
+LATEST = 1e9
+"""Seconds; a time beyond it, before or after zero, is no time."""
+
+_OPEN_SIZES = {"regions": "R", "action units": "U"}  # tables decide these, which a track does not know
 _SECONDS = ("time", "timestamp", "seconds")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?", re.ASCII)
 _TIMECODE = re.compile(r"([0-9]{1,3}):([0-9]{1,2}):([0-9]{1,2})[:;]([0-9]{1,4}(?:\.[0-9]{1,6})?)", re.ASCII)
@@ -36,12 +40,20 @@ _TIMECODE = re.compile(r"([0-9]{1,3}):([0-9]{1,2}):([0-9]{1,2})[:;]([0-9]{1,4}(?
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """Values over time in one language."""
+    """Values over time in one language.
+
+    Raises:
+        TypeError, ValueError: the language is unknown, or times and values are not what its files could hold.
+
+    >>> Track("emotion", torch.tensor([0.0, 0.5]), torch.full((2, 7), 1.5))
+    Traceback (most recent call last):
+    ValueError: values: expected numbers from 0 to 1 for emotion, got 1.5
+    """
 
     language: str
     """Which, see `languages()`."""
     times: Tensor
-    """[T] float64 seconds, increasing."""
+    """[T] float64 seconds, increasing; T is at least 1."""
     values: Tensor
     """[T, ...] float32 as the language has them: emotion [T, 7], action units [T, U, 2], arkit [T, 52]."""
     ease: Ease = "linear"
@@ -50,6 +62,26 @@ class Track:
     """Columns of the file that are not of this language."""
     skipped: int = 0
     """Rows that the tracker itself marked as failed (OpenFace's `success` 0), which are left out."""
+
+    def __post_init__(self) -> None:
+        spoken = find_language(self.language)
+        object.__setattr__(self, "language", spoken.name)
+        check_floats("times", self.times)
+        check_floats("values", self.values)
+        self._check_sizes(spoken)
+        check_clock(self.times, self.ease)
+        check_range("times", self.times, -LATEST, LATEST)
+        check_range("values", self.values, spoken.low / spoken.scale, spoken.high / spoken.scale, f" for {spoken.name}")
+
+    def _check_sizes(self, spoken: Language) -> None:
+        sizes = (_OPEN_SIZES.get(spoken.name, spoken.shape[0]), *spoken.shape[1:]) if spoken.shape else ()
+        found = list(self.values.shape)
+        fits = len(found) == 1 + len(sizes) and self.times.ndim == 1 and 0 < len(self.times) == found[0]
+        if not fits or any(isinstance(size, int) and size != have for size, have in zip(sizes, found[1:], strict=True)):
+            raise ValueError(
+                f"Track: expected times [T] and values [{', '.join(map(str, ('T', *sizes)))}] for {spoken.name}, "
+                f"T at least 1, got {list(self.times.shape)} and {found}"
+            )
 
     def trajectory(self) -> Trajectory:
         """The same as a Trajectory over flattened values [T, D]."""
@@ -93,12 +125,16 @@ def load_track(
 
 
 def save_track(path: str | Path, track: Track, tables: EmotionTables | None = None) -> None:
-    """Writes a .csv or .json file that `load_track` reads back to the same float32 numbers; replaced as a whole."""
+    """Writes a .csv or .json file that `load_track` reads back to the same float32 numbers; replaced as a whole.
+
+    Raises:
+        ValueError: the file's ending is another, or the tables have another number of regions or action units.
+    """
     path, spoken = Path(path), find_language(track.language, tables or default_tables())
     if path.suffix.lower() not in _READERS:
         raise ValueError(f"{path}: expected a file .csv or .json, got {path.suffix or 'no ending'!r}")
-    check_floats("values", track.values)
     rows = track.values.detach().cpu().reshape(len(track.times), -1).float()
+    rows = rows.clamp(spoken.low / spoken.scale, spoken.high / spoken.scale)  # rounding
     if rows.shape[1] != len(spoken.columns):
         raise ValueError(f"values: expected {list(spoken.shape)} for {spoken.name}, got {list(track.values.shape[1:])}")
     written = [[_shortest(value, spoken.scale) for value in row] for row in rows.numpy()]
@@ -177,7 +213,7 @@ def _read_json(path: Path, text: str, chosen: Language | None, fps: float | None
             raise FormatError(path, where, f"expected an object of time and values, got {shown(frame)}")
         if "time" not in frame and fps is None:
             raise FormatError(path, where, "expected a time in seconds, or frames at a known rate: give fps")
-        time = _json_number(frame.get("time", i / (fps or 1)), path, f"{where}, time", -1e9, 1e9)
+        time = _json_number(frame.get("time", i / (fps or 1)), path, f"{where}, time", -LATEST, LATEST)
         if times and time <= times[-1]:
             raise FormatError(path, f"{where}, time", f"expected a time after {times[-1]:g} s, got {time:g} s")
         times.append(time)
@@ -214,7 +250,7 @@ class _Clock:
             hours, minutes, seconds, frames = (float(part) for part in parts.groups())
             return 3600 * hours + 60 * minutes + seconds + frames / (self.fps or 1)
         value = float(text) if _NUMBER.fullmatch(text) else math.nan
-        if not abs(value) <= 1e9:
+        if not abs(value) <= LATEST:
             raise FormatError(self.path, where, f"expected seconds or a frame number, got {shown(text)}")
         return value / (self.fps or 1) if self.name == "frame" else value
 

@@ -52,10 +52,7 @@ class Trajectory:
                 f"Trajectory: expected times [K] and values [K, D], got {list(self.times.shape)} "
                 f"and {list(self.values.shape)}"
             )
-        if not bool(self.times.isfinite().all()) or not bool((self.times.diff() > 0).all()):
-            raise ValueError("times: expected finite seconds, each later than the one before")
-        if self.ease not in EASES:
-            raise ValueError(f"ease: expected one of {', '.join(EASES)}, got {self.ease!r}")
+        check_clock(self.times, self.ease)
 
     @property
     def duration(self) -> float:
@@ -93,6 +90,18 @@ class Trajectory:
         return self.at(times + self.times[0].double())
 
 
+def check_clock(times: Tensor, ease: object) -> None:
+    """Raises ValueError if instants [K] do not follow each other, or if there is no such way between them."""
+    instants = times.detach().double()
+    late = torch.cat([instants.isfinite()[:1], (instants.diff() > 0) & instants[1:].isfinite()])
+    if not bool(late.all()):
+        i = int(late.logical_not().nonzero()[0])
+        found = f"{instants[i]:g}" + (f" after {instants[i - 1]:g}" if i else "")
+        raise ValueError(f"times: expected finite seconds, each later than the one before, got {found}")
+    if ease not in EASES:
+        raise ValueError(f"ease: expected one of {', '.join(EASES)}, got {ease!r}")
+
+
 def frame_times(fps: float, duration: float) -> Tensor:
     """[T] float64 seconds of the frames from 0 to the duration, its end included: frame i is at i / fps exactly.
 
@@ -128,8 +137,10 @@ def pulse(code: Tensor, onset: float, apex: float, offset: float, start: float =
         raise ValueError(f"code: expected [D], got {list(code.shape)}")
     check_number("start", start)
     for name, seconds in (("onset", onset), ("apex", apex), ("offset", offset)):
-        if check_number(name, seconds, 0) == 0 and name != "apex":
-            raise ValueError(f"{name}: expected seconds above 0, got {seconds!r}")
+        check_number(name, seconds, 0)
+    if not (onset and offset):
+        zero = " and ".join(name for name, seconds in (("onset", onset), ("offset", offset)) if not seconds)
+        raise ValueError(f"{zero}: expected seconds above 0, got 0")
     times = [start, start + onset, start + onset + apex, start + onset + apex + offset]
     values = [torch.zeros_like(code), code, code, torch.zeros_like(code)]
     if times[1] == times[2]:

@@ -221,14 +221,73 @@ def test_other_faults(tmp_path, monkeypatch):
         load_track(file, fps=-1)
     with pytest.raises(ValueError, match="language 'klingon' is unknown"):
         load_track(file, language="klingon")
-    with pytest.raises(ValueError, match=r"values: expected \[7\] for emotion, got \[6\]"):
-        save_track(file, Track("emotion", torch.zeros(1), torch.zeros(1, 6)))
+    with pytest.raises(ValueError, match=r"values: expected \[3, 7\] for regions, got \[2, 7\]"):
+        save_track(file, Track("regions", torch.zeros(1), torch.zeros(1, 2, 7)))
     with pytest.raises(ValueError, match=r"\.csv or \.json"):
         save_track(tmp_path / "fault.txt", Track("emotion", torch.zeros(1), torch.zeros(1, 7)))
     file.write_text("time,happy\n0,1\n")
     monkeypatch.setattr(module, "LARGEST_FILE", 5)
     with pytest.raises(FormatError, match="size: expected at most 5 bytes, got 15"):
         load_track(file)
+
+
+ZERO, SECOND = torch.zeros(1), torch.arange(2.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("klingon", ZERO, torch.zeros(1, 7)), ValueError, "language 'klingon' is unknown; known: emotion, regions,"),
+        ((7, ZERO, torch.zeros(1, 7)), ValueError, "language '7' is unknown"),
+        (("emotion", [0.0], torch.zeros(1, 7)), TypeError, "times: expected a tensor, got list"),
+        (
+            ("emotion", torch.arange(2), torch.zeros(2, 7)),
+            TypeError,
+            "times: expected floating-point numbers, got torch",
+        ),
+        (("emotion", ZERO, None), TypeError, "values: expected a tensor, got NoneType"),
+        (
+            ("emotion", SECOND, torch.zeros(3, 7)),
+            ValueError,
+            r"Track: expected times \[T\] and values \[T, 7\] for emotion, T at least 1, got \[2\] and \[3, 7\]",
+        ),
+        (("emotion", ZERO, torch.zeros(1, 6)), ValueError, r"values \[T, 7\] for emotion, .* got \[1\] and \[1, 6\]"),
+        (("emotion", torch.zeros(0), torch.zeros(0, 7)), ValueError, r"T at least 1, got \[0\] and \[0, 7\]"),
+        (("emotion", torch.zeros(1, 1), torch.zeros(1, 7)), ValueError, r"got \[1, 1\] and \[1, 7\]"),
+        (("regions", ZERO, torch.zeros(1, 7)), ValueError, r"values \[T, R, 7\] for regions, .* and \[1, 7\]"),
+        (("action units", ZERO, torch.zeros(1, 9, 3)), ValueError, r"values \[T, U, 2\] for action units, "),
+        (("pain", ZERO, torch.zeros(1, 1)), ValueError, r"values \[T\] for pain, T at least 1, got \[1\] and \[1, 1\]"),
+        (
+            ("emotion", 1 - SECOND, torch.zeros(2, 7)),
+            ValueError,
+            "times: .*, each later than the one before, got 0 after 1",
+        ),
+        (("pain", SECOND * math.inf, torch.zeros(2)), ValueError, "times: expected finite seconds, .*, got nan"),
+        (("pain", ZERO + 2e9, ZERO), ValueError, r"times: expected numbers from -1e\+09 to 1e\+09, got 2e\+09"),
+        (("emotion", ZERO, torch.full((1, 7), math.nan)), ValueError, "values: expected .* for emotion, got nan"),
+        (
+            ("emotion", ZERO, torch.full((1, 7), 2.0)),
+            ValueError,
+            "values: expected numbers from 0 to 1 for emotion, got 2",
+        ),
+        (("affect", ZERO, torch.full((1, 3), -1.1)), ValueError, "from -1 to 1 for affect, got -1.1"),
+        (("arkit", ZERO, torch.full((1, 52), 2.1)), ValueError, "from -2 to 2 for arkit, got 2.1"),
+        (("action units", ZERO, torch.full((1, 9, 2), 5.0)), ValueError, "from 0 to 1 for action units, got 5"),
+        (("pain", ZERO, ZERO + 17), ValueError, "from 0 to 16 for pain, got 17"),
+        (("pain", ZERO, ZERO, "slow"), ValueError, "ease: expected one of minimum jerk, linear, hold, got 'slow'"),
+    ],
+)
+def test_a_track_holds_what_its_files_can_hold(arguments, error, message):
+    with pytest.raises(error, match=message):
+        Track(*arguments)
+
+
+def test_a_track_knows_its_language_by_any_spelling_and_survives_rounding(tmp_path):
+    values = torch.tensor([[1.0, -1.0]])
+    track = Track("Valence-Arousal", ZERO, values * (1 + 1e-7))
+    assert track.language == "valence arousal" and track.values.abs().max() > 1
+    save_track(tmp_path / "a.csv", track)
+    assert torch.equal(load_track(tmp_path / "a.csv").values, values)
 
 
 pieces = [b"time,happy\n", b"0,1\n", b"0.5,", b"AU12_r", b"\n", b'"', b"\x00", b"1e9", b"nan", b","]
