@@ -255,7 +255,9 @@ def _check(template: HeadTemplate) -> None:
     if len(template.landmarks) != 68:
         raise ValueError(f"template: {template.name!r} has no landmarks, which label its pictures")
     if not template.speaks_arkit:
-        raise ValueError(f"template: the channels of {template.name!r} are not ARKit's; see emogs.head.retarget")
+        raise ValueError(
+            f"template: the channels of {template.name!r} are not ARKit's; see emogs.head.retarget.retarget"
+        )
     for part in ("skin", "eye_left", "eye_right"):
         if part not in template.part_names:
             raise ValueError(f"template: {template.name!r} has no part {part!r}, got {', '.join(template.part_names)}")

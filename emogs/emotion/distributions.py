@@ -51,8 +51,7 @@ def distribution_from_votes(votes: Tensor, dataset: str | LabelSet = "fer+") -> 
     if isinstance(votes, Tensor) and not votes.is_floating_point() and not votes.is_complex():
         votes = votes.float()
     check_floats("votes", votes, (count, count + len(known.no_emotion)))
-    if not bool(((votes >= 0) & votes.isfinite()).all()):
-        raise ValueError("votes: expected finite counts that are not negative")
+    _check_shares("votes", "counts", votes)
     named = votes[..., :count]
     usable, every = named.sum(-1, keepdim=True), votes.sum(-1, keepdim=True)
     tiny = torch.finfo(votes.dtype).tiny
@@ -92,14 +91,19 @@ def temper(probabilities: Tensor, temperature: float) -> Tensor:
         ValueError: a probability is negative or not finite, or the temperature is not above 0.
     """
     _check_classes(probabilities)
-    if not bool(((probabilities >= 0) & probabilities.isfinite()).all()):
-        raise ValueError("probabilities: expected finite numbers that are not negative")
+    _check_shares("probabilities", "numbers", probabilities)
     if check_number("temperature", temperature) <= 0:
         raise ValueError(f"temperature: expected a number above 0, got {temperature!r}")
     possible = probabilities > 0
     logs = torch.where(possible, probabilities, 1).log() / temperature  # no gradient through the log of 0
     impossible = ~possible & possible.any(-1, keepdim=True)  # a row of zeros has no softmax
     return torch.where(possible, torch.softmax(logs.masked_fill(impossible, -torch.inf), -1), 0)
+
+
+def _check_shares(name: str, kind: str, value: Tensor) -> None:
+    wrong = ~((value >= 0) & value.isfinite())
+    if bool(wrong.any()):
+        raise ValueError(f"{name}: expected finite {kind} that are not negative, got {float(value[wrong][0]):g}")
 
 
 def _check_classes(probabilities: Tensor) -> None:

@@ -25,11 +25,16 @@ def load_template(source: str | Path, landmarks: str | Path | None = None) -> He
         landmarks: FLAME's landmarks, see `load_flame`.
     Raises:
         emogs.io.FormatError: names the file, the field, what was expected and what came.
-        ValueError: landmarks for a template that has its own.
+        TypeError: the source is no path.
+        ValueError: landmarks for a template that has its own, or an empty name.
 
     >>> load_template("builtin").name
     'builtin'
     """
+    if not isinstance(source, (str, Path)):
+        raise TypeError(f"source: expected a path or the word {BUILTIN!r}, got {type(source).__name__}")
+    if not str(source):
+        raise ValueError(f"source: expected a file, a folder or the word {BUILTIN!r}, got an empty name")
     path = Path(source)
     if str(source) != BUILTIN and not path.exists():
         raise FormatError(

@@ -13,6 +13,7 @@ import roma
 import torch
 from torch import Tensor
 
+from ..checks import Arguments
 from .template import HeadTemplate
 
 
@@ -26,13 +27,18 @@ def stabilize(vertices: Tensor, rest: Tensor, rigid: Tensor) -> tuple[Tensor, Te
         stabilized vertices [B, V, 3], and the motion that was taken out: rotations [B, 3, 3] and translations [B, 3]
         with `vertices = rotation stabilized + translation`.
     Raises:
-        ValueError: too few rigid vertices, or they lie on a line.
+        TypeError, ValueError: these do not fit each other, or the rigid vertices are too few or lie on a line.
 
     >>> head = torch.eye(4)[:, :3]
     >>> moved, rotation, shift = stabilize(head[None] + 0.5, head, torch.arange(4))
     >>> torch.allclose(moved[0], head, atol=1e-6), shift
     (True, tensor([[0.5000, 0.5000, 0.5000]]))
     """
+    arguments = Arguments("stabilize")
+    arguments.check("vertices", vertices, "B V 3")
+    arguments.check("rest", rest, "V 3")
+    arguments.check("rigid", rigid, "R", (torch.int32, torch.int64))
+    arguments.check_indices("rigid", rigid, "V", len(rest))
     fixed = _spread_out(rest, rigid)
     rotation, shift = roma.rigid_points_registration(
         fixed.expand(len(vertices), -1, -1), vertices[:, rigid].double(), compute_scaling=False
@@ -63,11 +69,12 @@ def stabilize_template(template: HeadTemplate) -> tuple[HeadTemplate, Tensor]:
 def _spread_out(rest: Tensor, rigid: Tensor) -> Tensor:
     """[R, 3] the rigid vertices at rest, if they can tell a rotation."""
     points = rest[rigid].double()
+    where = " on one" if len(points) >= 3 else ""
     if len(points) >= 3:
         spread = torch.linalg.svdvals(points - points.mean(0))
         if spread[1] > 1e-3 * spread[0]:
             return points
-    raise ValueError(f"rigid: expected three or more vertices that are not on a line, got {len(points)}")
+    raise ValueError(f"rigid: expected three or more vertices that are not on a line, got {len(points)}{where}")
 
 
 def _infinitesimal(points: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class SequenceFit:
         """
         if not self.template.speaks_arkit:
             raise ValueError(
-                f"template {self.template.name!r} does not speak ARKit; emogs.head.retarget finds its channels"
+                f"template {self.template.name!r} does not speak ARKit; emogs.head.retarget.retarget finds its channels"
             )
         return Track("arkit", self.times, self.expression)
 

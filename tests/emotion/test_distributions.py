@@ -85,7 +85,9 @@ def test_what_is_no_probability_is_refused(wrong):
     p = torch.tensor([0.5, wrong])
     with pytest.raises(ValueError, match="probabilities: expected numbers from 0 to 1"):
         agreement(p)
-    with pytest.raises(ValueError, match="probabilities: expected finite numbers that are not negative"):
+    with pytest.raises(
+        ValueError, match=f"probabilities: expected finite numbers that are not negative, got {wrong:g}"
+    ):
         temper(p, 2.0)
 
 
@@ -153,7 +155,8 @@ def test_gradients():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: distribution_from_votes(torch.full((8,), -1.0)), "not negative"),
+        (lambda: distribution_from_votes(torch.full((8,), -1.0)), "finite counts that are not negative, got -1"),
+        (lambda: distribution_from_votes(torch.full((8,), torch.inf)), "finite counts that are not negative, got inf"),
         (lambda: distribution_from_votes(torch.full((8,), torch.nan)), "finite"),
         (lambda: distribution_from_votes(torch.zeros(9)), r"votes: expected \[..., 8 or 10\], got \[9\]"),
         (lambda: temper(torch.ones(3) / 3, 0), "temperature: expected a number above 0, got 0"),

@@ -202,11 +202,29 @@ def test_directions_lose_the_motion_of_the_skull_and_nothing_else(template: Head
     assert left.amax() < 1e-6
 
 
-@pytest.mark.parametrize("rigid", [[], [0, 1], [0, 1, 2]])
-def test_too_little_skull_is_refused(rigid):
+@pytest.mark.parametrize(("rigid", "got"), [([], "0"), ([0, 1], "2"), ([0, 1, 2], "3 on one")])
+def test_too_little_skull_is_refused(rigid, got):
     line = torch.tensor([[0.0, 0, 0], [1, 0, 0], [2, 0, 0], [0, 1, 0]])
-    with pytest.raises(ValueError, match="rigid: expected three or more vertices that are not on a line"):
+    with pytest.raises(ValueError, match=f"rigid: expected three or more vertices that are not on a line, got {got}$"):
         stabilize(line[None], line, torch.tensor(rigid, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"vertices": torch.zeros(10, 3)}, ValueError, r"vertices must be \[B, V, 3\], got \[10, 3\]"),
+        ({"vertices": [[0.0, 0, 0]]}, TypeError, "vertices must be a tensor, got list"),
+        ({"rest": torch.zeros(9, 3)}, ValueError, r"rest must be \[V=10, 3\], got \[9, 3\]"),
+        ({"rigid": torch.zeros(3)}, TypeError, "rigid must be int32 or int64, got float32"),
+        ({"rigid": torch.tensor([[0, 1, 2]])}, ValueError, r"rigid must be \[R\], got \[1, 3\]"),
+        ({"rigid": torch.tensor([0, 1, 99])}, ValueError, r"rigid must be in \[0, V=10\), got 0 to 99"),
+        ({"rigid": torch.tensor([-1, 1, 2])}, ValueError, r"rigid must be in \[0, V=10\), got -1 to 2"),
+    ],
+)
+def test_stabilize_says_what_does_not_fit(change, error, message):
+    arguments = {"vertices": torch.rand(4, 10, 3), "rest": torch.rand(10, 3), "rigid": torch.arange(4)} | change
+    with pytest.raises(error, match=f"stabilize: {message}"):
+        stabilize(**arguments)
 
 
 # Subdivision ---------------------------------------------------------------------------------------

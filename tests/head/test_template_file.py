@@ -111,3 +111,12 @@ def test_pickled_arrays_and_false_sizes_are_refused(tmp_path, arrays):
 def test_nothing_there_is_said(tmp_path, name):
     with pytest.raises(FormatError, match="no such file or folder; a template is"):
         load_template(tmp_path / name)
+
+
+def test_no_name_and_what_is_none():
+    with pytest.raises(ValueError, match="source: expected a file, a folder or the word 'builtin', got an empty name"):
+        load_template("")
+    for source in (5, None, b"builtin"):
+        kind = type(source).__name__
+        with pytest.raises(TypeError, match=f"source: expected a path or the word 'builtin', got {kind}"):
+            load_template(source)
