@@ -23,11 +23,19 @@ const std::string& dtype_name(PyObject* dtype) {
   return known.back().second;
 }
 
+/// Tensors must be where the kernel runs: the operations' own checks look at shapes, and a kernel on a GPU that reads
+/// the host's memory would end the process. Emulated kernels (tests/emulator) run on tensors of the CPU.
 class KeywordReader : public FieldReader {
  public:
   KeywordReader(const char* op, const py::kwargs& arguments) : op_(op), arguments_(arguments) {}
 
   std::string text(const char* name) override { return py::cast<std::string>(py::handle(take(name))); }
+
+  void place([[maybe_unused]] int device) override {
+#if !defined(EMOGS_CUDA_ONLY)
+    device_ = device;
+#endif
+  }
 
   void finish() override {
     if (read_ != arguments_.size()) {
@@ -43,6 +51,7 @@ class KeywordReader : public FieldReader {
     static PyObject* const dtype_attribute = PyUnicode_InternFromString("dtype");
     static PyObject* const contiguous_method = PyUnicode_InternFromString("is_contiguous");
     static PyObject* const pointer_method = PyUnicode_InternFromString("data_ptr");
+    static PyObject* const device_method = PyUnicode_InternFromString("get_device");
     PyObject* value = take(name);
     if (value == Py_None) return nullptr;
     if (PyLong_Check(value)) return PyLong_AsVoidPtr(value);
@@ -51,6 +60,9 @@ class KeywordReader : public FieldReader {
       throw py::type_error(where(name) + "must be " + (dtype ? dtype : "an address") + ", got " + actual);
     if (owned(PyObject_CallMethodNoArgs(value, contiguous_method)).ptr() != Py_True)
       throw py::value_error(where(name) + "must be contiguous");
+    const auto device = PyLong_AsLong(owned(PyObject_CallMethodNoArgs(value, device_method)).ptr());
+    if (device_ != kAnywhere && device != device_)
+      throw py::value_error(where(name) + "must be on " + place_name(device_) + ", got " + place_name(device));
     return PyLong_AsVoidPtr(owned(PyObject_CallMethodNoArgs(value, pointer_method)).ptr());
   }
 
@@ -91,8 +103,13 @@ class KeywordReader : public FieldReader {
 
   std::string where(const char* name) const { return std::string(op_) + ": " + name + " "; }
 
+  static std::string place_name(long device) { return device < 0 ? "cpu" : "cuda:" + std::to_string(device); }
+
+  static constexpr int kAnywhere = -2;
+
   const char* op_;
   const py::kwargs& arguments_;
+  int device_ = kAnywhere;
   size_t read_ = 0;
   std::optional<py::gil_scoped_release> unlocked_;
 };

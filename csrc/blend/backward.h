@@ -41,7 +41,8 @@ EMOGS_HD void sum_lanes(const T* lanes, int rows, T* sums) {
   }
 }
 
-/// Loads the gradients of a block's pixels; notes the last pair that matters to one.
+/// Loads the gradients of a block's pixels; notes the last pair that matters to one. A `last` beyond the list means its
+/// end.
 template <int kChannels, class T>
 void read_block(const BlendBackward<T>& p, const Tile& tile, BackwardTile<T>& t, int block, int stride) {
   const T* background = p.backgrounds ? p.backgrounds + tile.image * p.channels : nullptr;
@@ -50,6 +51,7 @@ void read_block(const BlendBackward<T>& p, const Tile& tile, BackwardTile<T>& t,
   T* planes = t.pixels.transmittance(block);
   for (int i = 0; i < (kStatePlanes + t.pixels.channels) * kBlockPixels; i++) planes[i] = T(0);
   for (int lane = 0; lane < kBlockPixels; lane++) t.pixels.transmittance(block)[lane] = T(1);
+  const int32_t pairs = int32_t(tile.end - tile.begin);
   int32_t last = 0;
   for (int row = 0; row < place.height; row++)
     for (int column = 0; column < place.width; column++) {
@@ -66,9 +68,10 @@ void read_block(const BlendBackward<T>& p, const Tile& tile, BackwardTile<T>& t,
         }
       if (p.blends_depth() && p.grad_depths) grads[channels * kBlockPixels] = p.grad_depths[pixel];
       t.pixels.transmittance(block)[lane] = transmittance;
-      t.pixels.last(block)[lane] = T(p.last[pixel]);
+      const int32_t pixel_last = minimum(p.last[pixel], pairs);
+      t.pixels.last(block)[lane] = T(pixel_last);
       t.pixels.behind(block)[lane] = transmittance * (dot - (p.grad_alphas ? p.grad_alphas[pixel] : T(0)));
-      last = maximum(last, p.last[pixel]);
+      last = maximum(last, pixel_last);
     }
   t.last[block] = T(last);
   if (!kChannels)
@@ -222,7 +225,6 @@ bool blend_tile_backward(const BlendBackward<T>& p, int64_t index, const BlendSe
     longest = maximum(longest, int32_t(t.last[block]));
   }
   if (p.tile_backgrounds) sum_tile_background(p, tile, t);
-  longest = int32_t(minimum(int64_t(longest), tile.end - tile.begin));
   p.tile_pairs[index] = longest;
   const Splat<T>* splats = reinterpret_cast<const Splat<T>*>(p.splats) + tile.image * p.count;
   constexpr int lane_sums = kMoments + 2 * kMagnitudes + kChannels;

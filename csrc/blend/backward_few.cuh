@@ -29,20 +29,15 @@ template <int kPlanes>
 __device__ inline void back_over_pixels(const StagedBucket<4>& bucket, int offset, float x, float y,
                                         const float (&grads)[2][kPlanes], PixelBack (&pixels)[2], float* weights,
                                         float* grads_sigma, const BlendSettings<float>& settings) {
-  const float4* record = bucket.at(offset);
-  const float4 head = record[0], body = record[1];
-  const StagedSplat<float> s = staged_splat(head, body);
-  float4 tail = make_float4(0, 0, 0, 0);
-  if (kPlanes == 3) tail.x = record[2].x;
-  if (kPlanes == 4) tail.x = record[2].x, tail.y = record[2].y;
-  const float channels[4] = {body.z, body.w, tail.x, tail.y};
+  const UnpackedPair<kPlanes> pair(bucket.at(offset));
+  const StagedSplat<float>& s = pair.splat;
   const float dy = y - s.y;
   BlendBack<float> back[2];
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    float dot = channels[0] * grads[i][0];
+    float dot = pair.channels[0] * grads[i][0];
 #pragma unroll
-    for (int c = 1; c < kPlanes; ++c) dot = multiply_add(channels[c], grads[i][c], dot);
+    for (int c = 1; c < kPlanes; ++c) dot = multiply_add(pair.channels[c], grads[i][c], dot);
     const bool counted = offset < pixels[i].matter;  // in bytes here
     back[i] = blend_pixel_back(s, x + float(i) - s.x, dy, counted, dot, pixels[i], settings);
   }
@@ -191,7 +186,7 @@ __global__ void __launch_bounds__(kBlendThreads, kFewBlocks<kPlanes, kMagnitudes
                                [&](int c) { return plane_grad(p, lane.first + i, c); });
     if (p.wants_median()) {
       const bool wanted = lane.inside[i] && p.grad_depths;
-      shared->medians[2 * threadIdx.x + i] = wanted ? p.medians[lane.first + i] - 1 - place.position : -1;
+      shared->medians[2 * threadIdx.x + i] = wanted ? median_slot(p, place, lane.first + i) : -1;
       shared->median_grads[2 * threadIdx.x + i] = wanted ? p.grad_depths[lane.first + i] : 0.0f;
     }
   }

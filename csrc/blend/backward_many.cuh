@@ -277,7 +277,7 @@ __global__ void __launch_bounds__(kBlendThreads, 2)
     if (inside) pixels[i] = pixel_behind(p, place, index, in_tile, [&](int c) { return plane_grad(p, index, c); });
     if (p.wants_median()) {
       const bool wanted = inside && p.grad_depths;
-      shared->medians[in_tile] = wanted ? p.medians[index] - 1 - place.position : -1;
+      shared->medians[in_tile] = wanted ? median_slot(p, place, index) : -1;
       shared->median_grads[in_tile] = wanted ? p.grad_depths[index] : 0.0f;
     }
   }

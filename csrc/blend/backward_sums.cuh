@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kSumThreads) add_rows_kernel(BlendBackward<flo
   const int lane = threadIdx.x % kLanes, columns = int(pair_sums_width(p.channels)) / 4;
   const bool exists = splat < p.images * p.count;
   int begin = exists ? p.rows[2 * splat] : 0, end = exists ? p.rows[2 * splat + 1] : 0;
-  if (begin < 0 || end > p.pairs) begin = end = 0;
+  if (begin < 0 || end > p.pairs || end < begin) begin = end = 0;
   const float4* rows = reinterpret_cast<const float4*>(p.pair_sums);
   const int channels_at = p.grad_probes ? kMoments + 2 : kMoments, depth_at = channels_at + int(p.channels);
   float4 first = make_float4(0, 0, 0, 0), depths = first;

@@ -25,12 +25,8 @@ struct PixelSums {
 template <int kPlanes, Note kNote>
 __device__ inline void blend_staged(const float4* record, int offset, float x, float y, PixelSums<kPlanes> (&pixels)[2],
                                     const BlendSettings<float>& settings) {
-  const float4 head = record[0], body = record[1];
-  const StagedSplat<float> s = staged_splat(head, body);
-  float4 tail = make_float4(0, 0, 0, 0);
-  if (kPlanes == 3) tail.x = record[2].x;
-  if (kPlanes == 4) tail.x = record[2].x, tail.y = record[2].y;
-  const float channels[4] = {body.z, body.w, tail.x, tail.y};
+  const UnpackedPair<kPlanes> pair(record);
+  const StagedSplat<float>& s = pair.splat;
   const float dy = y - s.y;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
@@ -42,7 +38,7 @@ __device__ inline void blend_staged(const float4* record, int offset, float x, f
     if (kNote != Note::nothing) pixel.last = touched && step.goes_on ? offset : pixel.last;
     pixel.transmittance = step.transmittance;
 #pragma unroll
-    for (int c = 0; c < kPlanes; ++c) pixel.sums[c] = multiply_add(step.weight, channels[c], pixel.sums[c]);
+    for (int c = 0; c < kPlanes; ++c) pixel.sums[c] = multiply_add(step.weight, pair.channels[c], pixel.sums[c]);
   }
 }
 

@@ -123,6 +123,21 @@ __device__ inline StagedSplat<float> staged_splat(float4 head, float4 body) {
   return {head.x, head.y, head.z, head.w, body.x, body.y};
 }
 
+/// What lies at a staged pair's address: the splat, and channels for kPlanes planes, three or four.
+template <int kPlanes>
+struct UnpackedPair {
+  StagedSplat<float> splat;
+  float channels[kPlanes];
+
+  __device__ explicit UnpackedPair(const float4* record) {
+    static_assert(kPlanes == 3 || kPlanes == 4, "two beside the splat, the others behind it");
+    const float4 body = record[1];
+    splat = staged_splat(record[0], body);
+    channels[0] = body.z, channels[1] = body.w, channels[2] = record[2].x;
+    if constexpr (kPlanes == 4) channels[3] = record[2].y;
+  }
+};
+
 /// The pairs of a bucket, and a list for each region. Entries are byte offsets into `pairs`, ready to be added to an
 /// address; the null record is the last.
 template <int kChannels>

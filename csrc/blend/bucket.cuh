@@ -27,10 +27,11 @@ __device__ inline BucketPlace bucket_place(const BlendForward<float>& p, int64_t
     high = minimum(high, low + step);
   }
   const TilePlace tile = tile_place(p, low);
-  const int64_t bucket = block - first_block(low), position = bucket * kBucket;
-  const bool exists = bucket >= 0 && position < tile.end - tile.begin;
+  const int64_t bucket = block - first_block(low), pairs = tile.end - tile.begin;
+  const bool exists = bucket >= 0 && bucket < (pairs + kBucket - 1) / kBucket;
   if (!exists) return {tile, 0, 0, 0};
-  return {tile, int(bucket), int(position), int(minimum(tile.end - tile.begin - position, int64_t(kBucket)))};
+  const int64_t position = bucket * kBucket;
+  return {tile, int(bucket), int(position), int(minimum(pairs - position, int64_t(kBucket)))};
 }
 
 inline int64_t bucket_blocks(const BlendForward<float>& p, int64_t tiles) {
@@ -50,12 +51,13 @@ struct PixelBack {
 };
 
 /// Where a lane's pixel stands behind the bucket: at the end of its list, or where the next bucket begins.
-/// `grad(c)` is its gradient of plane c, and `index` its index in a checkpoint.
+/// `grad(c)` is its gradient of plane c, and `index` its index in a checkpoint. A `last` beyond the list is its end.
 template <class Grad>
 __device__ PixelBack pixel_behind(const BlendBackward<float>& p, const BucketPlace& place, int64_t pixel, int index,
                                   Grad grad) {
-  const int matter = p.last[pixel] - place.position;
-  if (matter <= 0) return {1.0f, 0.0f, 0};
+  const int last = minimum(p.last[pixel], int(place.tile.end - place.tile.begin));
+  if (last <= place.position) return {1.0f, 0.0f, 0};
+  const int matter = last - place.position;
   const float* background = p.backgrounds ? p.backgrounds + place.tile.image * p.channels : nullptr;
   float dot = 0;
   for (int c = 0; background && c < p.channels; ++c) dot = multiply_add(background[c], grad(c), dot);
@@ -131,6 +133,12 @@ __device__ void sum_quarters(const float (&values)[kCount], float* to) {
 #pragma unroll
   for (int k = 0; k < quarter; ++k)
     if (to && first + k < kCount) to[first + k] = quarters[k];
+}
+
+/// The slot in the bucket of a pixel's median, or one that no pair has.
+__device__ inline int median_slot(const BlendBackward<float>& p, const BucketPlace& place, int64_t pixel) {
+  const int median = p.medians[pixel];
+  return median > place.position ? median - 1 - place.position : -1;
 }
 
 /// The gradient of the bucket's median depths with respect to one pair's depth; `medians` and `grads` are of the tile's

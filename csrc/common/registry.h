@@ -41,6 +41,7 @@ class FieldReader {
   void operator()(const char* name, double& field) { field = real(name); }
 
   virtual std::string text(const char* name) = 0;
+  virtual void place(int device) = 0;  // where the tensors that are read from here on must be; -1: on the CPU
   virtual void finish() = 0;  // all fields are read: unknown arguments are an error; lets other Python threads run
 
  protected:
@@ -125,6 +126,7 @@ Operation operation(const char* name, Cpu cpu, Cuda cuda) {
     reader("device", launch.device);
     reader("stream", launch.stream);
     reader("threads", launch.threads);
+    reader.place(launch.device);
     return launch.device < 0 ? run<Params>(name, dtype, launch, reader, cpu)
                              : run<Params>(name, dtype, launch, reader, cuda);
   });

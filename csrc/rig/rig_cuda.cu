@@ -79,8 +79,11 @@ __global__ void __launch_bounds__(kThreads)
   if (at >= meshes * p.count) return;
   const int64_t mesh = at / p.count, vertex = at % p.count;
   const int64_t* corners = p.vertex_lists + p.count + 1;
+  const int64_t begin = maximum(p.vertex_lists[vertex], int64_t(0));
+  const int64_t end = minimum(p.vertex_lists[vertex + 1], 3 * p.faces);
   float sum[kWidth] = {};
-  for (int64_t c = p.vertex_lists[vertex]; c < p.vertex_lists[vertex + 1]; c++) {
+  for (int64_t c = begin; c < end; c++) {
+    if (uint64_t(corners[c]) >= uint64_t(3 * p.faces)) continue;  // of lists that are not forward's
     const float* item = from + kWidth * (mesh * (3 / kShare) * p.faces + corners[c] / kShare);
 #pragma unroll
     for (int k = 0; k < kWidth; k++) sum[k] += item[k];

@@ -127,6 +127,12 @@ def finish_depth(depths: Tensor, alphas: Tensor, settings: RasterSettings) -> Te
     return depths / alphas.clamp(min=1e-10) if settings.depth == "expected" else depths
 
 
+# Called directly, the operations refuse shapes, sizes and settings that do not fit, on the CPU also lists that point
+# nowhere. On CUDA, where looking would wait for the device, a list outside the pairs is empty and a pair whose splat
+# does not exist is left out; gradients of the splats that such lists name are undefined. Backward takes a `last` beyond
+# its list for the list's end, a negative one for none, and a median outside its list for none. A colour that is not
+# finite spoils the pixels that its splat touches and may spoil others of its tiles; nothing else in the images changes.
+# Gradients of its splat, and of the others in these tiles, may then be NaN.
 torch.library.define(
     "emogs::blend_tiles",
     "(Tensor records, Tensor colors, Tensor? background, Tensor offsets, Tensor ids, Tensor? places, "
@@ -143,6 +149,9 @@ torch.library.define(
 )
 MEDIAN = 2  # the `depth` argument of the operations is the DepthMode of csrc/blend/blend.h
 _BAD_OFFSETS, _LONG_LIST = -1, -3  # what the kernels return, from the same file
+MAX_CHANNELS = 2**20
+"""More than anybody blends; the kernels count channels and planes of scratch in 32 bits."""
+_MOST_PAIRS = 2**31 - 1  # positions in lists are int32
 _BUCKET, _TILE_PIXELS = 128, 256  # CUDA keeps a checkpoint of a tile's pixels after so many pairs
 
 
@@ -224,10 +233,10 @@ def _backward(
         image_colors=None,
         alphas=None,
         depths=None,
-        transmittances=transmittances,
-        last=last,
-        medians=medians if depth == MEDIAN else None,
-        checkpoints=checkpoints if checkpoints.numel() else None,
+        transmittances=transmittances.contiguous(),
+        last=last.contiguous(),
+        medians=medians.contiguous() if depth == MEDIAN else None,
+        checkpoints=checkpoints.contiguous() if checkpoints.numel() else None,
         grad_image_colors=aligned(grad_colors) if on_cuda(records) and grad_colors is not None else _dense(grad_colors),
         grad_alphas=_dense(grad_alphas),
         grad_depths=_dense(grad_depths) if depth else None,
@@ -258,9 +267,9 @@ def _check_forward(
     """Refuses what would let the kernels read out of bounds. `blend_tiles` explains itself better; this is for
     operations that are called directly."""
     shapes = [None if t is None else t.shape for t in (records, colors, background, offsets, probe)]
-    _check_shapes(*shapes, width, height, len(settings), depth)
-    if ids.dim() != 1:
-        raise ValueError(f"emogs: ids must be [M], got {list(ids.shape)}")
+    _check_shapes(*shapes, width, height, tuple(settings), depth)
+    if ids.dim() != 1 or len(ids) > _MOST_PAIRS:
+        raise ValueError(f"emogs: ids must be [M], M at most 2^31 - 1, got {list(ids.shape)}")
     if rows is not None and rows.numel():
         check_fit("places", None if places is None else places.shape, ids.shape)
         check_fit("rows", rows.shape, (records.shape[:-1].numel(), 2))
@@ -269,9 +278,9 @@ def _check_forward(
 @lru_cache(maxsize=64)
 def _check_shapes(records, colors, background, offsets, probe, width, height, settings, depth) -> None:
     Arguments("emogs").check_size(width, height)
-    if len(records) < 2 or len(colors) < 2 or colors[-1] == 0:
+    if len(records) < 2 or len(colors) < 2 or not 1 <= colors[-1] <= MAX_CHANNELS:
         raise ValueError(
-            f"emogs: records and colors must be [..., N, 8] and [..., N, D], D at least 1, "
+            f"emogs: records and colors must be [..., N, 8] and [..., N, D], D from 1 to {MAX_CHANNELS}, "
             f"got {list(records)} and {list(colors)}"
         )
     images, splats = records[:-2], records[:-1]
@@ -280,8 +289,9 @@ def _check_shapes(records, colors, background, offsets, probe, width, height, se
     check_fit("background", background, (*images, colors[-1]))
     check_fit("offsets", offsets, (images.numel() * tile_count(width, height) + 1,))
     check_fit("probe", probe, (*splats, 4))
-    if settings != 3 or depth not in range(MEDIAN + 1):
-        raise ValueError(f"emogs: settings must be 3 numbers, depth 0, 1 or 2, got {settings} numbers, {depth}")
+    if len(settings) != 3 or depth not in range(MEDIAN + 1):
+        raise ValueError(f"emogs: settings must be 3 numbers, depth 0, 1 or 2, got {len(settings)} numbers, {depth}")
+    RasterSettings(*settings)  # an alpha of less than 0 or more than 1 has no logarithm, or no reverse
 
 
 def _check_backward(records, colors, width, height, depth, transmittances, last, medians, grads) -> None:

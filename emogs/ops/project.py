@@ -216,6 +216,7 @@ def _backward(*args):
     where = launch(scene.means)
     _check(scene, where)
     splats = (*scene.images, scene.gaussians)
+    check_fit("needed", torch.Size([len(needed)]), (len(scene.tensors),))
     check_fit("records", records.shape, (*splats, SPLAT_SIZE))
     check_fit("grad_records", grad_records.shape, (*splats, SPLAT_SIZE))
     check_fit("grad_colors", grad_colors.shape, (*splats, scene.channels))
@@ -256,7 +257,7 @@ def _backward(*args):
         **{f"grad_{name}": grads[name] for name in Scene._fields[:15] if name != "binding"},
     )
     return [
-        scene.means.new_empty(0) if not n else grads[name].to(tensor.dtype)
+        scene.means.new_empty(0) if not n or tensor is None else grads[name].to(tensor.dtype)
         for name, tensor, n in zip(Scene._fields, scene.tensors, needed, strict=False)
     ]
 

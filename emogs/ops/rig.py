@@ -14,6 +14,7 @@ from emogs.checks import Arguments
 from emogs.ops.groups import lists_by_key
 from emogs.ops.native import _C, launch
 from emogs.ops.rig_rest import with_rest_gradient
+from emogs.ops.scene import check_fit
 
 
 def rig_frames(vertices: Tensor, faces: Tensor, rest: Tensor) -> Tensor:
@@ -71,8 +72,7 @@ torch.library.define(
 @torch.library.impl("emogs::rig_frames", ("cpu", "cuda"))
 def _forward(vertices, faces, rest):
     where = launch(vertices)
-    if where["device"] < 0:
-        Arguments("rig_frames").check_indices("faces", faces, "V", rest.shape[0])
+    _check(vertices, faces, rest, where)
     frames, gradients, _ = _forward_fake(vertices, faces, rest)
     common = _common(vertices, faces, rest, where)
     vertex_lists = lists_by_key(common["corners"], vertices.shape[1], where)
@@ -98,14 +98,18 @@ def _forward_fake(vertices, faces, rest):
 
 @torch.library.impl("emogs::rig_frames_backward", ("cpu", "cuda"))
 def _backward(vertices, faces, rest, gradients, vertex_lists, grad_frames):
-    grad_vertices = vertices.new_empty(vertices.shape)
     where = launch(vertices)
+    _check(vertices, faces, rest, where)
     batch, count = vertices.shape[:2]
+    check_fit("gradients", gradients.shape, (batch + 1, count, 3, 3))
+    check_fit("grad_frames", grad_frames.shape, (batch, len(faces), 8))
+    _check_lists(vertex_lists, count, 3 * len(faces), where)
+    grad_vertices = vertices.new_empty(vertices.shape)
     _C.rig_frames_backward(
         **_common(vertices, faces, rest, where),
         face_gradients=_scratch(where, vertices, batch, len(faces)),
-        vertex_lists=vertex_lists,
-        gradients=gradients,
+        vertex_lists=vertex_lists.contiguous(),
+        gradients=gradients.contiguous(),
         frames=None,
         grad_frames=grad_frames.contiguous(),
         corner_grads=_scratch(where, vertices, batch, len(faces)),
@@ -118,6 +122,25 @@ def _backward(vertices, faces, rest, gradients, vertex_lists, grad_frames):
 @torch.library.register_fake("emogs::rig_frames_backward")
 def _backward_fake(vertices, faces, rest, gradients, vertex_lists, grad_frames):
     return vertices.new_empty(vertices.shape)
+
+
+def _check(vertices: Tensor, faces: Tensor, rest: Tensor, where: dict[str, Any]) -> None:
+    """Refuses what would let the kernels read out of bounds, for operations that are called directly. What `faces`
+    names is looked at on the CPU only; on CUDA the kernels do."""
+    check_fit("vertices", vertices.shape, (*vertices.shape[:1], *rest.shape[:1], 3))
+    check_fit("rest", rest.shape, (*rest.shape[:1], 3))
+    check_fit("faces", faces.shape, (*faces.shape[:1], 3))
+    if where["device"] < 0:
+        Arguments("rig_frames").check_indices("faces", faces, "V", rest.shape[0])
+
+
+def _check_lists(lists: Tensor, count: int, corners: int, where: dict[str, Any]) -> None:
+    """The same for the lists of the vertices' corners."""
+    check_fit("vertex_lists", lists.shape, (count + 1 + corners,))
+    if where["device"] < 0:
+        arguments = Arguments("rig_frames_backward")
+        arguments.check_indices("vertex_lists", lists[: count + 1], "3 F + 1", corners + 1)
+        arguments.check_indices("vertex_lists", lists[count + 1 :], "3 F", corners)
 
 
 def _save(ctx, inputs, output):

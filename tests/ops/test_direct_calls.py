@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from emulation import emulated
 from raster_scenes import random_scene
 
-import emogs
 from emogs import RasterSettings
 from emogs.checks import Arguments
+from emogs.ops.native import _C, launch
 from emogs.ops.project import make_scene
-from emogs.ops.tiles import find_places
 
 
 def direct_calls():
@@ -93,68 +93,6 @@ def test_a_direct_intersection_refuses_a_capacity_beyond_its_positions():
         torch.ops.emogs.intersect_tiles(torch.zeros(2, 5, 8), 20, 20, None, False, 1 << 31)
 
 
-@pytest.fixture
-def blend_call():
-    """The arguments of `emogs::blend_tiles_backward` by name; those of `emogs::blend_tiles` come first."""
-    scene = random_scene(6, size=(19, 17))
-    splats = emogs.ops.project_gaussians(scene.gaussians, scene.cameras)
-    tiles = emogs.ops.intersect_tiles(splats, 19, 17)
-    places, rows = find_places(tiles.offsets, tiles.ids, 2, 6)
-    call = {
-        "records": splats.records, "colors": splats.colors, "background": torch.zeros(2, 3, dtype=torch.float64),
-        "offsets": tiles.offsets, "ids": tiles.ids, "places": places, "rows": rows,
-        "probe": torch.zeros(2, 6, 4, dtype=torch.float64),
-        "width": 19, "height": 17, "settings": RasterSettings().blending, "depth": 2,
-    }  # fmt: skip
-    colors, alphas, depths, *state = torch.ops.emogs.blend_tiles(*call.values(), True)
-    call |= dict(zip(("transmittances", "last", "medians", "checkpoints"), state, strict=True))
-    return call | {"grad_colors": colors, "grad_alphas": alphas, "grad_depths": depths}
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("records", lambda t: t[:, :4]),
-        ("records", lambda t: t[..., :7]),
-        ("colors", lambda t: t[:1]),
-        ("colors", lambda t: t[..., :0]),
-        ("background", lambda t: t[..., :2]),
-        ("offsets", lambda t: t[:-1]),
-        ("ids", lambda t: t[None]),
-        ("places", lambda t: t[1:]),
-        ("rows", lambda t: t[1:]),
-        ("probe", lambda t: t[:, :5]),
-        ("width", lambda size: 1 << 33),
-        ("height", lambda size: 0),
-        ("settings", lambda numbers: numbers[:2]),
-        ("depth", lambda mode: 3),
-        ("transmittances", lambda t: t[..., :0]),
-        ("last", lambda t: t[:1]),
-        ("medians", lambda t: t[..., :0]),
-        ("grad_colors", lambda t: t[..., :1]),
-        ("grad_alphas", lambda t: t[:, :3]),
-        ("grad_depths", lambda t: t[..., 0]),
-    ],
-)
-def test_direct_blending_stays_in_bounds(blend_call, name, change):
-    inputs = list(blend_call)[:12]
-    changed = blend_call | {name: change(blend_call[name])}
-    message = "emogs: .* must be"
-    if name in inputs:
-        with pytest.raises(ValueError, match=message):
-            torch.ops.emogs.blend_tiles(*(changed[n] for n in inputs), True)
-    with pytest.raises(ValueError, match=message):
-        torch.ops.emogs.blend_tiles_backward(*changed.values())
-
-
-def test_lists_too_long_for_positions_in_float32():
-    """Beyond 2^24 positions would round, and gradients go to the wrong splats."""
-    splats = torch.zeros(1, 1, 8), torch.zeros(1, 1, 1)
-    offsets, ids = torch.tensor([0, 2**24 + 1]), torch.zeros(2**24 + 1, dtype=torch.int32)
-    with pytest.raises(ValueError, match=r"lists of at most 2\^24 splats in float32, got 16777217 in a tile"):
-        torch.ops.emogs.blend_tiles(*splats, None, offsets, ids, *[None] * 3, 9, 7, RasterSettings().blending, 0, False)
-
-
 def test_every_operation_has_kernels_for_both_devices():
     """Dispatch ends there where somebody listens (a compiler, a profiler); emulated tensors are the CPU's, so only
     the table of kernels shows a missing one."""
@@ -163,3 +101,77 @@ def test_every_operation_has_kernels_for_both_devices():
     for name in names:
         for device in ("CPU", "CUDA"):
             assert torch._C._dispatch_has_kernel_for_dispatch_key(name, device), (name, device)
+
+
+@pytest.mark.parametrize("count", [0, 14, 16])
+def test_backward_with_another_number_of_wishes(count):
+    scene = random_scene(4)
+    arguments = make_scene(Arguments("test"), scene.gaussians, scene.cameras, None, None, None, RasterSettings())
+    records, colors, *_ = torch.ops.emogs.project_gaussians(*arguments)
+    with pytest.raises(ValueError, match=r"needed must be \[15\] to fit the rest"):
+        torch.ops.emogs.project_gaussians_backward(*arguments, records, records, colors, [True] * count)
+
+
+@pytest.fixture
+def rig_call():
+    """The arguments of `emogs::rig_frames_backward` by name; those of `emogs::rig_frames` come first."""
+    call = {
+        "vertices": torch.rand(2, 5, 3, generator=torch.Generator().manual_seed(0)),
+        "faces": torch.tensor([[0, 1, 2], [2, 1, 3], [3, 4, 2]]),
+        "rest": torch.rand(5, 3, generator=torch.Generator().manual_seed(1)),
+    }
+    frames, gradients, lists = torch.ops.emogs.rig_frames(*call.values())
+    return call | {"gradients": gradients, "vertex_lists": lists, "grad_frames": torch.ones_like(frames)}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("vertices", lambda t: t[:, :4]),
+        ("vertices", lambda t: t[0]),
+        ("faces", lambda t: t[:, :2]),
+        ("faces", lambda t: t[0]),
+        ("rest", lambda t: t[:4]),
+        ("rest", lambda t: t[:, :2]),
+        ("gradients", lambda t: t[1:]),
+        ("vertex_lists", lambda t: t[1:]),
+        ("vertex_lists", lambda t: t + 9),
+        ("vertex_lists", lambda t: t - 1),
+        ("grad_frames", lambda t: t[..., :7]),
+    ],
+)
+def test_direct_frames_stay_in_bounds(rig_call, name, change):
+    inputs, changed = list(rig_call)[:3], rig_call | {name: change(rig_call[name])}
+    message = f"{name} must be|vertices must be|rest must be"  # V is that of `rest`
+    if name in inputs:
+        with pytest.raises(ValueError, match=message):
+            torch.ops.emogs.rig_frames(*(changed[n] for n in inputs))
+    with pytest.raises(ValueError, match=message):
+        torch.ops.emogs.rig_frames_backward(*changed.values())
+
+
+def test_lists_that_are_not_forwards_add_nothing_on_cuda(rig_call):
+    """There nobody looks at them before the kernels do."""
+    lists = rig_call["vertex_lists"]
+    for wrong in (lists + 2**40, lists - 2**40, torch.full_like(lists, -1), lists * 0 + 9):
+        with emulated():
+            grads = torch.ops.emogs.rig_frames_backward(*(rig_call | {"vertex_lists": wrong}).values())
+        assert (grads == 0).all()
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says to be on the second GPU."""
+
+    def get_device(self):
+        return 1
+
+
+def test_a_tensor_on_another_device_is_refused_by_name():
+    """The host's memory, read by a GPU, would end the process."""
+    given = {name: torch.zeros(2, 4) for name in ("center", "scale", "shift")}
+    params, out = torch.zeros(2, 3, 4), torch.zeros(2, 3, 4)
+    call = {**launch(params), "batch": 2, "frames": 3, "width": 4, "params": params, "channels": None, "valid": None}
+    _C.emotion_renorm_forward(**call, **given, out=out)
+    given["scale"] = given["scale"].as_subclass(Elsewhere)
+    with pytest.raises(ValueError, match="emotion_renorm_forward: scale must be on cpu, got cuda:1"):
+        _C.emotion_renorm_forward(**call, **given, out=out)
