@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from gpu_visit import OPERATIONS, ROOT, SMALL, Stage, fingerprint, kernel_codes, stages, visit
+from gpu_visit import HEAVIEST, OPERATIONS, ROOT, SMALL, Stage, fingerprint, kernel_codes, stages, visit
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+BUDGET = BENCHMARKS / "cuda_budget.json"
 ENDLESS = 599  # seconds, a limit that no other stage has
 
 
@@ -23,19 +24,41 @@ def test_the_plan_is_printed():
     command = [sys.executable, str(BENCHMARKS / "gpu_visit.py"), "--dry-run", "--out", "x"]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    for name in ("build", "tests", "memcheck", "racecheck", "synccheck", "initcheck", "gsplat", "measure", "counters"):
+    for name in (
+        "needs",
+        "build",
+        "tests",
+        "memcheck",
+        "racecheck",
+        "synccheck",
+        "initcheck",
+        "gsplat",
+        "measure",
+        "counters",
+    ):
         assert f"\n{name}: at most" in run.stdout
     run = subprocess.run([*command, "--stages", "tests", "sing"], capture_output=True, text=True)
-    assert run.returncode == 2 and "no such stage: sing; there are wheels, machine, build" in run.stderr
+    assert run.returncode == 2 and "no such stage: sing; there are wheels, needs, machine, build" in run.stderr
 
 
 def test_what_the_plan_names_is_there(tmp_path):
     (tmp_path / "some.whl").touch()
-    plan = {stage.name: stage for stage in stages(tmp_path, tmp_path)}
+    plan = {stage.name: stage for stage in stages(tmp_path, tmp_path, tmp_path / "site")}
     assert str(tmp_path / "some.whl") in plan["wheels"].command and not plan["wheels"].missing
+    assert str(tmp_path / "site") in plan["wheels"].command
     for path in (*OPERATIONS, *SMALL):
         name, _, test = path.partition("::")
         assert (ROOT / name).exists() and f"def {test}" in ((ROOT / name).read_text() if test else "def "), path
+    kernels = {kernel for file in json.loads(BUDGET.read_text())["files"].values() for kernel in file}
+    assert set(HEAVIEST) <= kernels
+
+
+def test_what_is_needed_is_named_where_it_is_missing(tmp_path):
+    [stage] = [stage for stage in stages(tmp_path, None, tmp_path) if stage.name == "needs"]
+    command, modules = stage.command[:3], stage.command[3:]
+    assert {"torch", "roma", "tyro", "gsplat"} <= set(modules)
+    said = subprocess.run([*command, "torch", "no_such_module"], capture_output=True, text=True)
+    assert said.returncode == 1 and "missing: no_such_module" in said.stderr and said.stdout.startswith("Python 3.")
 
 
 @pytest.fixture
@@ -65,7 +88,7 @@ def test_every_stage_is_accounted_for(tmp_path, _impatient):
         python("impossible", "", missing="no ncu on PATH"),
         python("last", "pass"),
     ]
-    assert visit(plan, tmp_path, 60, lambda: {"gpu": "none"}) == 2
+    assert visit(plan, tmp_path, 60, tmp_path / "work", lambda: {"gpu": "none"}) == 2
     content = json.loads((tmp_path / "visit.json").read_text())
     assert content["machine"] == {"gpu": "none"}
     found = content["stages"]
@@ -79,8 +102,20 @@ def test_every_stage_is_accounted_for(tmp_path, _impatient):
     assert "=== bad: " in (tmp_path / "visit.log").read_text()
 
 
+def test_another_call_goes_on_where_the_last_one_stopped(tmp_path):
+    """Unless kernels have changed."""
+    plan = [python("good", "pass"), python("bad", "raise SystemExit('broken')")]
+    for why in ("", "passed in an earlier call"):
+        assert visit(plan, tmp_path, 60, tmp_path / "work", dict) == 1
+        found = json.loads((tmp_path / "visit.json").read_text())["stages"]
+        assert found["good"].get("why", "") == why and found["bad"]["status"] == "failed"
+    (tmp_path / "work" / "passed.json").write_text(json.dumps({"sources": "others", "names": ["good"]}))
+    visit(plan, tmp_path, 60, tmp_path / "work", dict)
+    assert json.loads((tmp_path / "visit.json").read_text())["stages"]["good"]["status"] == "passed"
+
+
 def test_time_that_is_over_is_said(tmp_path):
-    assert visit([python("late", "pass")], tmp_path, 0, dict) == 0
+    assert visit([python("late", "pass")], tmp_path, 0, tmp_path / "work", dict) == 0
     assert json.loads((tmp_path / "visit.json").read_text())["stages"]["late"]["why"] == "no time left"
 
 
