@@ -73,7 +73,8 @@ def print_contest(console: Console, contest: dict[str, Any]) -> None:
 def measure_all(
     only: Sequence[str], out: Path, device: torch.device, rounds: int, with_compile: bool, quick: bool, console: Console
 ) -> int:
-    """Stores after every contest, so that what is cut off keeps what it has. The exit code: 1 if results differ.
+    """Stores after every contest, so that what is cut off keeps what it has. The exit code: 1 if results differ, or
+    a contest broke off.
 
     Raises:
         ValueError: a pattern fits no contest.
@@ -81,10 +82,16 @@ def measure_all(
     found = all_contests(TINY if quick else Sizes(), device)
     chosen, seconds = matching(found, only), clock(device)
     content: dict[str, Any] = {"kind": KIND, **speed_stamp.stamp(quick), "contests": []}
+    broken = []
     for name in chosen:
-        contest = held(found[name](with_compile), rounds, seconds)
+        try:
+            contest = held(found[name](with_compile), rounds, seconds)
+        except Exception as error:  # the others still count
+            broken.append(name)
+            console.print(f"FAILED  {name}: {type(error).__name__}: {error}", style="red", markup=False)
+            continue
         content["contests"].append(contest)
         print_contest(console, contest)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(content) + "\n")
-    return FAILED if any(contest["unequal"] for contest in content["contests"]) else PASSED
+    return FAILED if broken or any(contest["unequal"] for contest in content["contests"]) else PASSED

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 
+import gpu_cases
 import pytest
+import report
+import speed_contests
 import speed_page
 import speed_peers
 import speed_ratios
+import speed_stamp
 import torch
+from emulation import emulated, on_cpu
 from rich.console import Console
 from speed_contests import EAGER, EMOGS, GSPLAT, TINY, Contest, all_contests, compiled, differences
 from speed_files import read_all
 from speed_ratios import Ratio, all_ratios, exit_code, judged
+
+import emogs
 
 CPU = torch.device("cpu")
 CONTESTS = all_contests(TINY, CPU)
@@ -42,6 +50,86 @@ def test_all_do_the_same_work(name):
         direction: {EMOGS: [1.0, 1.0], EAGER: [1.0, 1.0]} for direction in ("forward", "forward + backward")
     }
     json.dumps(stored)
+
+
+@pytest.fixture
+def _as_on_a_gpu(monkeypatch):
+    """What `--device cuda` runs: CUDA kernels, emulated, which have no float64; only what is asked for on the CPU runs
+    the CPU's. gsplat is there, with emogs' images."""
+    results = speed_contests.results
+
+    def where_it_is(contest, way, given):
+        doubles = all(t.dtype == torch.float64 for t in given.values())
+        with on_cpu() if contest.truth_on_cpu and doubles else contextlib.nullcontext():
+            return results(contest, way, given)
+
+    def peer(*fields, packed):
+        *fields, viewmats, Ks, width, height = fields
+        assert not packed
+        return emogs.rasterize(emogs.Gaussians(*fields), emogs.Cameras(viewmats, Ks, width, height)).colors, None
+
+    monkeypatch.setattr(speed_contests, "results", where_it_is)
+    monkeypatch.setattr(gpu_cases, "peer_rasterizer", lambda: peer)
+    with emulated():
+        yield
+
+
+@pytest.mark.parametrize("name", [*CONTESTS, "rasterize/head100/float32"])
+def test_every_contest_runs_on_emulated_kernels(name, _as_on_a_gpu):
+    contest = (CONTESTS | {"rasterize/head100/float32": lambda _: speed_contests.rendering(TINY, CPU)})[name](False)
+    assert contest.name == name
+    stored = speed_peers.held(contest, 1, no_clock)
+    assert stored["unequal"] == [] and set(stored["seconds"]) == {"forward", "forward + backward"}
+
+
+def test_a_peer_that_does_not_compile_is_missing(monkeypatch):
+    def broken():
+        raise RuntimeError("Error building extension 'gsplat_cuda'")
+
+    monkeypatch.setattr(gpu_cases, "peer_rasterizer", broken)
+    contest = speed_contests.rendering(TINY, CPU)
+    assert list(contest.ways) == [EMOGS]
+    assert contest.missing == {GSPLAT: "RuntimeError: Error building extension 'gsplat_cuda'"}
+
+
+def test_a_contest_that_breaks_off_does_not_take_the_others_along(console, monkeypatch, tmp_path):
+    def broken(_):
+        raise RuntimeError("CUDA out of memory")
+
+    name = "emotion_renorm/32x300x153/float32"
+    monkeypatch.setattr(speed_peers, "all_contests", lambda *_: {"broken": broken, name: CONTESTS[name]})
+    out = tmp_path / "peers.json"
+    assert speed_peers.measure_all([], out, CPU, 1, False, True, console) == 1
+    assert [contest["name"] for contest in json.loads(out.read_text())["contests"]] == [name]
+    assert "FAILED  broken: RuntimeError: CUDA out of memory" in console.export_text()
+
+
+def test_times_on_a_gpu_are_between_events(monkeypatch):
+    happened = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            happened.append(self)
+
+        def synchronize(self):
+            assert happened[-1] is self
+
+        def elapsed_time(self, end):
+            assert happened == [self, "call", end]
+            return 250.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    bench = gpu_cases.Bench(CPU, gpu_cases.TINY, False)
+    bench.device = torch.device("cuda")
+    assert bench.seconds(lambda: happened.append("call")) == 0.25
+
+
+def test_without_git_a_revision_is_unknown(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert speed_stamp.commit()["id"] == "unknown" and report.revision() == "unknown"
 
 
 def test_rasterizing_says_that_gsplat_has_no_cpu_kernels():
