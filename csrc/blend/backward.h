@@ -46,7 +46,8 @@ EMOGS_HD void sum_lanes(const T* lanes, int rows, T* sums) {
 template <int kChannels, class T>
 void read_block(const BlendBackward<T>& p, const Tile& tile, BackwardTile<T>& t, int block, int stride) {
   const T* background = p.backgrounds ? p.backgrounds + tile.image * p.channels : nullptr;
-  const int64_t channels = kChannels ? kChannels - p.blends_depth() : p.channels;
+  // The bound is there for the compiler: loops over so few are not worth a vector.
+  const int64_t channels = kChannels ? minimum(p.channels, int64_t(kChannels)) : p.channels;
   const BlockPlace place = place_of(tile, block);
   T* planes = t.pixels.transmittance(block);
   for (int i = 0; i < (kStatePlanes + t.pixels.channels) * kBlockPixels; i++) planes[i] = T(0);
@@ -200,7 +201,8 @@ void add_median_grads(const BlendBackward<T>& p, const Tile& tile, T* rows, int6
     }
 }
 
-/// Writes the sums of a tile's pairs to `rows` [.., width]; returns whether the tile's indices exist.
+/// Writes the sums of a tile's pairs to `rows` [.., width]; returns whether the tile's indices exist. kChannels planes
+/// have zeros behind those that there are; 0: any number.
 template <int kChannels, bool kMagnitudes, class T>
 bool blend_tile_backward(const BlendBackward<T>& p, int64_t index, const BlendSettings<T>& settings, T* rows,
                          int64_t width) {
@@ -213,7 +215,7 @@ bool blend_tile_backward(const BlendBackward<T>& p, int64_t index, const BlendSe
   Batch<T> batch = {};
   batch.channels = scratch + kTilePixels * (kStatePlanes + 2 * stride);
   batch.stride = stride;
-  if (!kChannels)
+  if (!kChannels || p.channels + p.blends_depth() < kChannels)
     for (int i = 0; i < kBatchSize * stride; i++) batch.channels[i] = T(0);
   T* weights = batch.channels + kBatchSize * stride;
   BackwardTile<T> t = {

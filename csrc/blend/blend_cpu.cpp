@@ -134,7 +134,7 @@ int64_t blend_tiles_backward(const BlendBackward<T>& p) {
   clear(p.grad_colors, p.images * p.count * p.channels, p.threads);
   if (p.grad_probes) clear(p.grad_probes, p.images * p.count * 4, p.threads);
   const int64_t planes = p.channels + p.blends_depth();
-  const bool valid = planes == 3   ? blend_all_backward<3>(p)
+  const bool valid = planes <= 3   ? blend_all_backward<3>(p)
                      : planes == 4 ? blend_all_backward<4>(p)
                                    : blend_all_backward<0>(p);
   if (!valid) return kBadIds;

@@ -10,7 +10,7 @@ from blend_scenes import SIZE, blend_kept, splats_and_tiles
 from raster_reference import Screen, composite
 from raster_scenes import WITHOUT_EDGES, random_scene
 
-from emogs import RasterSettings
+from emogs import Cameras, Gaussians, RasterSettings, rasterize
 from emogs.ops import Splats, Tiles, blend_tiles, intersect_tiles, project_gaussians
 
 
@@ -27,6 +27,8 @@ def screens(splats: Splats) -> list[Screen]:
     ("channels", "depth"),
     [
         (1, "none"),
+        (1, "median"),
+        (2, "none"),
         (2, "accumulated"),
         (3, "none"),
         (3, "expected"),
@@ -221,6 +223,24 @@ def test_leaving_out_blocks_changes_nothing(dtype, isa):
 
     for ours, theirs in zip(images_and_gradients(1), images_and_gradients(1e9), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("blur", "tolerance"), [(0.3, 1e-4), (0.01, 0.02)])
+@pytest.mark.parametrize("thin", [1e-2, 1e-3, 1e-4])
+def test_gradients_of_needles_are_as_exact_as_the_settings_say(thin, blur, tolerance):
+    """Float32 against float64, both of the same numbers."""
+    scene = random_scene(40, size=(64, 64), cameras=1, dtype=torch.float32)
+    scene.gaussians.scales[:, 1:] *= thin
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        names = ("means", "quats", "scales", "opacities", "colors")
+        leaves = {name: getattr(scene.gaussians, name).detach().to(dtype).clone().requires_grad_() for name in names}
+        cameras = Cameras(scene.cameras.viewmats.to(dtype), scene.cameras.Ks.to(dtype), 64, 64)
+        colors = rasterize(Gaussians(**leaves), cameras, settings=RasterSettings(blur=blur)).colors
+        direction = torch.randn(colors.shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+        found.append(torch.autograd.grad(colors, list(leaves.values()), direction))
+    for ours, exact in zip(*found, strict=True):
+        assert (ours - exact).norm() < tolerance * exact.norm()
 
 
 def test_waves_of_tiles_change_nothing():
