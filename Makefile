@@ -8,7 +8,7 @@ BUILD_REQUIREMENTS := 'setuptools>=77' 'pybind11>=3.0' 'cmake>=3.26' ninja  # as
 PIP := .venv/bin/python -m pip
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test check cuda-gate speed-gate format build emulator emulator-only sanitize clean
+.PHONY: demo test check cuda-gate speed-gate format build emulator emulator-only sanitize sanitize-calls clean
 
 demo: build
 	python -m emogs avatar "$(PHOTO)" --emotion $(EMOTION) --out $(OUT)
@@ -51,9 +51,13 @@ emulator-only:
 	  -DPython_EXECUTABLE=$$(which python) -Dpybind11_DIR=$$(python -m pybind11 --cmakedir) --log-level=WARNING
 	cmake --build build/emulate -- --quiet
 
-# The emulated kernels under ThreadSanitizer, AddressSanitizer and UBSan: minutes, and a verdict.
+# The emulated kernels under ThreadSanitizer, AddressSanitizer and UBSan, the CPU's under the latter: a verdict.
 sanitize: build emulator
 	python tests/emulator/sanitize.py
+
+# Random calls of all operations, hostile arguments included, under AddressSanitizer and UBSan.
+sanitize-calls: build
+	python tests/emulator/sanitize.py calls $(CALLS)
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x .venv/bin/python || python3 -m venv .venv

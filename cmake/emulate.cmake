@@ -1,11 +1,4 @@
 # For tests: the CUDA kernels, and no others, compiled as C++ for this very machine's CPU; tests/emulator/README.md.
-#
-#   EMOGS_SANITIZE    thread; address (with undefined behaviour); empty: neither
-
-set(EMOGS_SANITIZE "" CACHE STRING "thread, address or empty")
-if(NOT EMOGS_SANITIZE MATCHES "^(|thread|address)$")
-  message(FATAL_ERROR "EMOGS_SANITIZE is '${EMOGS_SANITIZE}'; it must be thread, address or empty")
-endif()
 
 add_library(emulate INTERFACE)
 target_include_directories(emulate INTERFACE csrc tests/emulator)
@@ -19,17 +12,17 @@ add_library(emulate_kernels INTERFACE)
 target_link_libraries(emulate_kernels INTERFACE emulate)
 target_compile_options(emulate_kernels INTERFACE
   -march=native -fno-tree-slp-vectorize -fno-math-errno -fno-strict-aliasing -Wno-unknown-pragmas)
-set(undefined alignment,bounds,null,shift-exponent,integer-divide-by-zero,float-cast-overflow)
-set(sanitize_ -fsanitize=${undefined} -fno-sanitize-recover=all)  # tests/emulator/checks.cpp, no library
-set(sanitize_thread -g -fsanitize=thread)
-set(sanitize_address -g -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all)
-target_compile_options(emulate_kernels INTERFACE ${sanitize_${EMOGS_SANITIZE}})
+if(NOT EMOGS_SANITIZE)  # tests/emulator/checks.cpp, no library
+  set(undefined alignment,bounds,null,shift-exponent,integer-divide-by-zero,float-cast-overflow)
+  set(EMOGS_SANITIZER_FLAGS -fsanitize=${undefined} -fno-sanitize-recover=all)
+endif()
+target_compile_options(emulate_kernels INTERFACE ${EMOGS_SANITIZER_FLAGS})
 
 # The emulator itself is never instrumented: it tells the sanitizers what to believe.
 file(GLOB emulator_sources CONFIGURE_DEPENDS tests/emulator/*.cpp)
 if(EMOGS_SANITIZE)
   list(FILTER emulator_sources EXCLUDE REGEX "/checks.cpp$")
-  set(sanitizer_library ${sanitize_${EMOGS_SANITIZE}})
+  set(sanitizer_library ${EMOGS_SANITIZER_FLAGS})
 endif()
 find_package(Threads REQUIRED)
 add_library(emulator OBJECT ${emulator_sources})
@@ -42,6 +35,9 @@ foreach(op IN LISTS EMOGS_OPS)
 endforeach()
 file(GLOB bugs CONFIGURE_DEPENDS tests/emulator/bugs/*.cu)
 set_source_files_properties(${kernels} ${bugs} PROPERTIES LANGUAGE CXX)
+if(EMOGS_SANITIZE)  # at -O2 it alone takes minutes
+  set_source_files_properties(csrc/project/project_backward_cuda.cu PROPERTIES COMPILE_OPTIONS -O1)
+endif()
 
 add_library(kernels OBJECT ${kernels})
 target_link_libraries(kernels PRIVATE emulate_kernels)

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "random.h"
+#include "record.h"
 #include "settings.h"
 #include "shared_memory.h"
 
@@ -201,6 +202,7 @@ cudaError_t set_dynamic_shared_limit(const void* kernel, int bytes) {
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* address, const Kernel& kernel) {
   if (!is_valid(config)) return set_error(cudaErrorInvalidConfiguration);
   if (config.dynamicSmemBytes > size_t(dynamic_shared_limit(address))) return set_error(cudaErrorInvalidValue);
+  record_launch(address);
   try {
     const Settings settings = read_settings();
     Grid grid(config, kernel, settings.seed);
