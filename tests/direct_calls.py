@@ -16,7 +16,7 @@ from raster_scenes import RandomScene, random_scene
 
 import emogs
 from emogs import RasterSettings
-from emogs.ops.checks import Arguments
+from emogs.checks import Arguments
 from emogs.ops.project import make_scene
 from emogs.ops.tiles import find_places
 
@@ -159,7 +159,10 @@ def hurt(random: np.random.Generator, value: object) -> object:
         return other_shape(random, value) if value.dtype != torch.bool else value
     if value.dtype in (torch.int32, torch.int64):
         return other_indices(random, value)
-    return other_values(random, value) if random.random() < 0.9 else mutate(random, value)
+    if random.random() < 0.9:
+        return other_values(random, value)
+    changed = mutate(random, value)
+    return value if changed is None else changed  # torch makes an undefined tensor of it, which has no shape
 
 
 def direct_call(seed: int) -> tuple[str, Callable[[], object]]:
