@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import report
+import bench_report
 import torch
 from matplotlib.figure import Figure as Canvas
 from measure import Case, Figure, Group, interleave
@@ -159,11 +159,11 @@ def main() -> None:
             figures += ratios(group, targets=False)
             print(f"measured {group.name}", file=sys.stderr)
 
-    where = report.environment()
-    report.print_table(where, groups, figures, options.quick)
+    where = bench_report.environment()
+    bench_report.print_table(where, groups, figures, options.quick)
     print_bandwidths(groups)
-    folder = options.out or report.results(options.quick)
-    report.write(folder, "norm", where, vars(sizes) | {"threads": options.threads}, groups, figures)
+    folder = options.out or bench_report.results(options.quick)
+    bench_report.write(folder, "norm", where, vars(sizes) | {"threads": options.threads}, groups, figures)
     draw(folder / "norm.png", where, groups)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import report
+import bench_report
 import scenes
 import torch
 from measure import Case, Figure, Group, interleave, with_threads
@@ -264,10 +264,10 @@ def main() -> None:
         figures.append(memory(sizes, options.threads))
     if options.quick:
         figures = [dataclasses.replace(figure, target=None) for figure in figures]
-    where = report.environment(loop)
-    report.print_table(where, groups, figures, options.quick)
-    folder = options.out or report.results(options.quick)
-    report.write(folder, "rasterize", where, vars(sizes) | {"threads": options.threads}, groups, figures)
+    where = bench_report.environment(loop)
+    bench_report.print_table(where, groups, figures, options.quick)
+    folder = options.out or bench_report.results(options.quick)
+    bench_report.write(folder, "rasterize", where, vars(sizes) | {"threads": options.threads}, groups, figures)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import report
+import bench_report
 import scenes
 import torch
 from measure import Case, Group, interleave
@@ -304,7 +304,7 @@ def main() -> None:
     bench = Bench(torch.device(options.device), TINY if options.tiny else Sizes(), not options.no_compile)
     if options.profile:
         return profile(bench)
-    where = report.environment() | {"tiny": options.tiny}
+    where = bench_report.environment() | {"tiny": options.tiny}
     done: list[Group] = []
     failed: dict[str, str] = {}
     for name in options.groups:

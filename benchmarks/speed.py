@@ -5,6 +5,7 @@
     ratios     checks ratios that hold on every machine and need no second revision
     peers      times the same work in torch, torch.compile and gsplat, after comparing the results
     report     writes all that into one HTML page
+    docs       writes it into the tables of docs/
     selftest   says whether compare can be trusted on this machine
 
 See docs/speed.md for what a time proves and what it does not.
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from gate import BAD_INPUT, own_arguments
+from gate import BAD_INPUT, FAILED, own_arguments
 from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
@@ -102,18 +103,19 @@ def compare(
         everything: Also time operations whose machine code is the same.
         quick: Toy sizes.
     """
-    import speed_gate
-    from speed_side import Broken
+    from gate import Broken
+    from speed_compare import Options
+    from speed_compare import compare as judge_all
 
     check_at_least_one(threads=threads, rounds=rounds)
     if not 0 <= tolerance < 10:
         raise ValueError(f"--tolerance: expected 0 to 10, got {tolerance}")
-    options = speed_gate.Options(tolerance, rounds, threads, accept, everything, quick)
+    options = Options(tolerance, rounds, threads, accept, everything, quick)
     try:
-        return speed_gate.compare(base, head, only, options, console)
+        return judge_all(base, head, only, options, console)
     except Broken as error:
         refuse(error)
-        return speed_gate.FAILED
+        return FAILED
 
 
 def selftest(
@@ -218,6 +220,15 @@ def report(*files: Positional[Path], out: Path = Path("report.html")) -> int:
     return 0
 
 
+def docs() -> int:
+    """Write the tables in docs/ anew, from what `selftest`, `ratios`, `peers` and the other benchmarks have stored."""
+    from speed_docs import write_tables
+
+    changed = write_tables()
+    console.print(f"wrote {', '.join(changed)}" if changed else "docs/ says what is stored", markup=False)
+    return 0
+
+
 def stored_files() -> list[Path]:
     """What the commands leave where they are not told otherwise.
 
@@ -281,6 +292,7 @@ def main(arguments: list[str] | None = None) -> None:
         "ratios": ratios,
         "peers": peers,
         "report": report,
+        "docs": docs,
     }
     try:
         given = sys.argv[1:] if arguments is None else arguments

@@ -271,7 +271,8 @@ def selftest_of(top: Fields) -> dict[str, Any]:
         figures = {name: entry.number(name, LEAST) for name in ("low", "ratio", "high")}
         if not figures["low"] <= figures["ratio"] <= figures["high"]:
             raise entry.error("", "low <= ratio <= high", list(figures.values()))
-        rows.append(row | figures | {"is_right": row["verdict"] == row["expected"]})
+        asked = {name: entry.number(name) for name in ("pairs", "load")}
+        rows.append(row | figures | asked | {"is_right": row["verdict"] == row["expected"]})
     facts = {"benchmark": top.text("benchmark"), "tolerance": top.object("settings").number("tolerance")}
     return facts | {"twice": top.number("twice"), "pieces": top.text("pieces"), "verdicts": rows}
 

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import torch
-from report import cpu_name
 
 from emogs.info import info
 from emogs.ops.native import _C
@@ -27,6 +26,16 @@ def fingerprint() -> dict[str, str]:
         "cuda": torch.version.cuda if about["gpus"] else "none",
     }
     return {name: str(value) for name, value in facts.items()}
+
+
+def cpu_name() -> str:
+    """As the system calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} logical cores" if names else platform.machine()
 
 
 def compiler_of(library: Path) -> str:

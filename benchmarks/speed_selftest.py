@@ -67,7 +67,7 @@ SLOWDOWNS = {
         file=Path("csrc", "norm", "norm_cpu.cpp"),
         statement="forward_token(p, Folded<T>(p, at.b, region), at.token, stream_y, keep ? kept : nullptr);",
         number="at.token",
-        twice=150,
+        twice=140,
         pieces="tokens",
     ),
     "project": Slowdown(
@@ -75,7 +75,7 @@ SLOWDOWNS = {
         file=Path("csrc", "project", "project_cpu.cpp"),
         statement="project_block(p, {begin, int(minimum(p.count - begin, int64_t(kBlockSize)))});",
         number="b",
-        twice=120,
+        twice=145,
         pieces="blocks of Gaussians",
     ),
 }

@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import speed_code
-import speed_gate
+import speed_compare
 import speed_pair
 from pair_loop import find_compiler
 from rich.console import Console
-from speed_compare import unchanged
 from speed_side import Side
 from speed_verdict import FINE, SLOWER, UNSURE, decide
 
@@ -122,36 +121,36 @@ def side(tmp_path):
 
 def gate(base: str, head: str, *only: str, accept: tuple[str, ...] = (), everything: bool = True) -> tuple[int, str]:
     output = io.StringIO()
-    options = speed_gate.Options(0.5, 5, 1, accept, everything, quick=True)
-    code = speed_gate.compare(base, head, only, options, Console(file=output, width=300))
+    options = speed_compare.Options(0.5, 5, 1, accept, everything, quick=True)
+    code = speed_compare.compare(base, head, only, options, Console(file=output, width=300))
     return code, output.getvalue()
 
 
 def test_slower_fails_and_says_by_how_much(side):
     base, slow = side("base"), side("slow", emogs__ops__norm_op=("", SLOW))
     code, said = gate(base, slow, CASE)
-    assert code == speed_gate.FAILED and f"FAILED  {CASE}: slower, 4.000 times base [4.000, 4.000]" in said, said
+    assert code == speed_compare.FAILED and f"FAILED  {CASE}: slower, 4.000 times base [4.000, 4.000]" in said, said
     code, said = gate(slow, base, CASE)
-    assert code == speed_gate.PASSED and f"passed  {CASE}: not slower, 0.250 times base" in said, said
+    assert code == speed_compare.PASSED and f"passed  {CASE}: not slower, 0.250 times base" in said, said
 
 
 def test_holes_fail_unless_accepted(side):
     base = side("base")
     renamed = side("renamed", benchmarks__speed_cases=('both("rig_frames/8x16000', 'both("frames/8x16000'))
     code, said = gate(base, renamed, "frames/8x16000/float32/forward")
-    assert code == speed_gate.FAILED
+    assert code == speed_compare.FAILED
     assert "rig_frames/8x16000/float32/forward/cpu: missing in" in said
     assert "FAILED  frames/8x16000/float32/forward/cpu: new in" in said
-    assert gate(base, renamed, "frames/8x16000/float32/forward", accept=("frames/",))[0] == speed_gate.PASSED
+    assert gate(base, renamed, "frames/8x16000/float32/forward", accept=("frames/",))[0] == speed_compare.PASSED
     other = side("other", benchmarks__speed_cases=("QUICK = Sizes(((64, 32)", "QUICK = Sizes(((64, 32)"))
     text = Path(other, "benchmarks", "speed_cases.py")
     text.write_text(text.read_text().replace("random(1, tokens, channels)", "random(1, 2 * tokens, channels)"))
     code, said = gate(base, other, CASE)
-    assert code == speed_gate.FAILED and f"{CASE}: does other work, bytes " in said
+    assert code == speed_compare.FAILED and f"{CASE}: does other work, bytes " in said
     code, said = gate(
         base, side("machine", benchmarks__speed_machine=('about["torch"]', '"9.9"')), "intersect_tiles/head100"
     )
-    assert code == speed_gate.FAILED and "machine, torch: " in said and "/ 9.9" in said
+    assert code == speed_compare.FAILED and "machine, torch: " in said and "/ 9.9" in said
 
 
 @pytest.mark.parametrize(
@@ -164,7 +163,7 @@ def test_holes_fail_unless_accepted(side):
 def test_what_breaks_fails(side, what, message):
     broken = side("broken", emogs__ops__norm_op=("", f"\n\ndef norm(*_):\n    {what}\n"))
     code, said = gate(side("base"), broken, CASE, OTHER)
-    assert code == speed_gate.FAILED and f"FAILED  {CASE}: " in said and message in said
+    assert code == speed_compare.FAILED and f"FAILED  {CASE}: " in said and message in said
     assert f"passed  {OTHER}: not slower, 1.000 times base" in said  # the rest is judged all the same
 
 
@@ -199,14 +198,16 @@ def test_the_same_machine_code_is_not_timed(side):
     if not speed_code.kernel_hashes(here.build()):
         pytest.skip("no object files here: this emogs was not built in its checkout")
     isa = _C.isa_in_use()
-    assert unchanged(here, here, isa) == set(speed_gate.KERNELS)
+    assert speed_compare.unchanged(here, here, isa) == set(speed_compare.KERNELS)
     code, said = gate(str(ROOT), str(ROOT), CASE, everything=False)
-    assert code == speed_gate.PASSED and f"{CASE}: the same machine code" in said
+    assert code == speed_compare.PASSED and f"{CASE}: the same machine code" in said
     copy = Side("copy", Path(side("copy")))
-    assert unchanged(here, copy, isa) == set(speed_gate.KERNELS)  # no object files, but the same module
+    assert speed_compare.unchanged(here, copy, isa) == set(
+        speed_compare.KERNELS
+    )  # no object files, but the same module
     module = next(copy.folder.glob("emogs/_C.*.so"))
     content = module.read_bytes()
     module.write_bytes(content.replace(b"emotion_norm_forward\0", b"emotion_norm_forwarD\0"))
-    assert unchanged(here, copy, isa) == set()  # another one: not known which kernels differ
+    assert speed_compare.unchanged(here, copy, isa) == set()  # another one: not known which kernels differ
     module.write_bytes(content + b"symbols, for example, which are not loaded")
-    assert unchanged(here, copy, isa) == set(speed_gate.KERNELS)
+    assert speed_compare.unchanged(here, copy, isa) == set(speed_compare.KERNELS)

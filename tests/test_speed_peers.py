@@ -7,9 +7,9 @@ import dataclasses
 import itertools
 import json
 
+import bench_report
 import gpu_cases
 import pytest
-import report
 import speed_contests
 import speed_page
 import speed_peers
@@ -129,7 +129,7 @@ def test_times_on_a_gpu_are_between_events(monkeypatch):
 
 def test_without_git_a_revision_is_unknown(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert speed_stamp.commit()["id"] == "unknown" and report.revision() == "unknown"
+    assert speed_stamp.commit()["id"] == "unknown" and bench_report.revision() == "unknown"
 
 
 def test_rasterizing_says_that_gsplat_has_no_cpu_kernels():

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import speed_gate
+import speed_compare
 import speed_pair
 import speed_side
 from packaging.tags import sys_tags
@@ -47,8 +47,8 @@ def wheel(folder: Path, name: str = f"emogs-1.0-{TAG}.whl", module: bool = True,
 
 def gate(base: Path, head: Path) -> tuple[int, str]:
     output = io.StringIO()
-    options = speed_gate.Options(0.05, 5, 1, (), everything=False, quick=True)
-    code = speed_gate.compare(str(base), str(head), [CASE], options, Console(file=output, width=300))
+    options = speed_compare.Options(0.05, 5, 1, (), everything=False, quick=True)
+    code = speed_compare.compare(str(base), str(head), [CASE], options, Console(file=output, width=300))
     return code, output.getvalue()
 
 
@@ -56,11 +56,11 @@ def gate(base: Path, head: Path) -> tuple[int, str]:
 def test_wheels_are_compared(tmp_path):
     base, slow = wheel(tmp_path / "base"), wheel(tmp_path / "slow", slow=True)
     code, said = gate(base, slow)
-    assert code == speed_gate.FAILED and f"FAILED  {CASE}: slower, 4.000 times base" in said
+    assert code == speed_compare.FAILED and f"FAILED  {CASE}: slower, 4.000 times base" in said
     code, said = gate(base, wheel(tmp_path / "again", f"emogs-1.0-7-{TAG}.whl"))
-    assert code == speed_gate.PASSED and f"passed  {CASE}: the same machine code" in said
+    assert code == speed_compare.PASSED and f"passed  {CASE}: the same machine code" in said
     code, said = gate(ROOT, slow)
-    assert code == speed_gate.FAILED and f"FAILED  {CASE}: slower, 4.000 times base" in said
+    assert code == speed_compare.FAILED and f"FAILED  {CASE}: slower, 4.000 times base" in said
 
 
 def test_a_wheel_is_unpacked_once(tmp_path):

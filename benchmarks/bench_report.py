@@ -6,15 +6,16 @@ import dataclasses
 import json
 import platform
 import re
-import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
 
+import speed_stamp
 from matplotlib.figure import Figure as Canvas
 from measure import Figure, Group
 from pair_loop import PairLoop
 from rich.console import Console
 from rich.table import Table
+from speed_machine import cpu_name
 
 from emogs.info import info
 
@@ -28,28 +29,10 @@ def environment(loop: PairLoop | None = None) -> dict[str, object]:
     return about
 
 
-def cpu_name() -> str:
-    """As the system calls it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} logical cores" if names else platform.machine()
-
-
 def revision() -> str:
-    """The checkout's commit, with "+" where files differ from it."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        try:
-            return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-        except OSError:  # a machine that only measures may have no git
-            return ""
-
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if git("status", "--porcelain", "-uno") else "")
+    """The commit of the emogs that is measured, with "+" where files differ from it."""
+    commit = speed_stamp.commit()
+    return f"{str(commit['id'])[:7]}{'+' if commit['dirty'] else ''}"
 
 
 def print_table(where: dict[str, object], groups: list[Group], figures: list[Figure], quick: bool) -> None:
