@@ -15,6 +15,7 @@ import pytest
 import speed_check
 import speed_count
 from gate import Broken, CannotTell
+from gate import main as gate_main
 from gate import run as run_tool
 from pair_loop import find_compiler
 from speed_code import code_hash
@@ -376,6 +377,25 @@ def test_the_whole_command(build, tmp_path):
     )
     run = gate("check", "--reference", path, "--build", tmp_path)
     assert run.returncode == 1 and "has no object files of the CPU kernels: `make build` makes them" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "expected one of check, accept, table, got nothing"),
+        (["walk"], "walk is unknown; known: check, accept, table"),
+        (["check", "--refernce", "x"], "--refernce is unknown; did you mean --reference?"),
+        (["check", "more"], "more is unknown"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["speed_check.py", *arguments])
+    with pytest.raises(SystemExit) as end:
+        gate_main(
+            "CPU kernels", {"check": speed_check.check, "accept": speed_check.accept, "table": speed_check.table}, ""
+        )
+    assert end.value.code == 2
+    assert capsys.readouterr().out == f"CPU kernels: speed_check.py: {said}\n"
 
 
 def test_the_guide_gives_the_references_counts():

@@ -86,10 +86,13 @@ def test_bad_input_is_one_line(arguments, message, monkeypatch, capsys):
         (["run", "--wat"], "bench: --wat is unknown"),
         (["run", "--round", "3"], "did you mean --rounds?"),
         (["run", "--rounds", "x"], "--rounds: expected a whole number, got 'x'"),
-        (["walk"], "bench: walk is unknown; known: run, compare, selftest, ratios, peers, report"),
-        (["walk", "--rounds", "2"], "bench: walk is unknown; known: run, compare, selftest, ratios, peers, report"),
+        (["walk"], "bench: walk is unknown; known: run, compare, selftest, ratios, peers, report, docs"),
+        (
+            ["walk", "--rounds", "2"],
+            "bench: walk is unknown; known: run, compare, selftest, ratios, peers, report, docs",
+        ),
         (["compare", "main"], "bench compare: HEAD is missing; emogs bench compare --help says what it takes"),
-        ([], "bench: expected one of run, compare, selftest, ratios, peers, report, got nothing"),
+        ([], "bench: expected one of run, compare, selftest, ratios, peers, report, docs, got nothing"),
     ],
 )
 def test_wrong_arguments_are_one_line_as_those_of_other_commands(arguments, message, monkeypatch, capsys):
@@ -197,6 +200,15 @@ def test_fingerprint_differences_are_named():
     assert speed_machine.differences(here, dict(here)) == []
     assert speed_machine.differences(here, here | {"torch": "9.9"}) == [f"torch: {torch.__version__} / 9.9"]
     assert speed_machine.differences(here, here | {"new": "1"}) == ["new: not recorded / 1"]
+
+
+def test_arguments_are_read_as_here_whatever_emogs_is_measured(tmp_path):
+    """An older emogs on PYTHONPATH has no such function, or another one."""
+    (tmp_path / "emogs").mkdir()
+    (tmp_path / "emogs" / "__init__.py").write_text("raise ImportError('an old one')")
+    command = [sys.executable, str(BENCHMARKS / "speed.py"), "walk"]
+    said = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    assert said.returncode == 2 and said.stderr.startswith("emogs: bench: walk is unknown; known: run, compare")
 
 
 def test_says_that_it_needs_a_checkout(monkeypatch, tmp_path):
