@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from emogs.checks import FLOATS, HALVES, Arguments
-from emogs.ops.native import _C, launch, routed
+from emogs.ops.native import _C, launch, new_empty, routed
 
 _FLOATS = FLOATS + HALVES
 _NAMES = {dtype: str(dtype).removeprefix("torch.") for dtype in _FLOATS}
@@ -135,8 +135,8 @@ def _write(x, scale, shift, weight, bias, residual, gate, region, rms, eps, y, r
 def _forward(x, scale, shift, weight, bias, residual, gate, region, rms, eps):
     """y and residual_out, the latter None without a residual."""
     _check(x, scale, shift, weight, bias, residual, gate, region, eps)
-    y = x.new_empty(x.shape)
-    residual_out = None if residual is None else residual.new_empty(residual.shape)
+    y = new_empty(x, x.shape)
+    residual_out = None if residual is None else new_empty(residual, residual.shape)
     _write(x, scale, shift, weight, bias, residual, gate, region, rms, eps, y, residual_out)
     return y, residual_out
 
@@ -204,8 +204,8 @@ def _backward(grad_y, grad_residual_out, hidden, x, scale, shift, weight, bias, 
     batch, tokens, channels = hidden.shape
     regions = common["regions"]
     chunks = _chunks(hidden, regions)
-    grad_hidden = hidden.new_empty(hidden.shape, dtype=stream)
-    grad_x = hidden.new_empty(hidden.shape, dtype=token) if gate is not None or token != stream else None
+    grad_hidden = new_empty(hidden, hidden.shape, stream)
+    grad_x = new_empty(hidden, hidden.shape, token) if gate is not None or token != stream else None
     vectors = [None if v is None else v.new_empty(v.shape, dtype=vector) for v in (scale, shift, weight, bias, gate)]
     invalid = _C.emotion_norm_backward(
         **common,

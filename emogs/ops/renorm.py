@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from emogs.checks import FLOATS, HALVES, Arguments
-from emogs.ops.native import _C, launch, routed
+from emogs.ops.native import _C, launch, new_empty, routed
 
 # Pieces into which backward cuts the frames of a sample, summed in order; never derived from the number of threads.
 _MOST_CHUNKS, _LEAST_FRAMES = 64, 64
@@ -107,7 +107,7 @@ def _common(params, center, scale, shift, channels, frames):
 
 def _forward(*tensors):
     _check(*tensors)
-    out = tensors[0].new_empty(tensors[0].shape)
+    out = new_empty(tensors[0], tensors[0].shape)
     _C.emotion_renorm_forward(**_common(*tensors), out=out)
     return out
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from emogs.ops import native
+import emogs
+from emogs.ops import emotion_renorm, native
 
 
 @pytest.fixture
@@ -25,6 +26,17 @@ def test_only_large_tensors_of_the_cpu_ask_for_huge_pages(asked):
     large = native.new_empty(like, (1 << 19,), torch.float64)
     assert large.dtype == torch.float64 and asked == [(large.data_ptr(), 4 << 20)]
     assert native.new_empty(torch.empty(0, device="meta"), (1 << 22,)).is_meta and len(asked) == 1
+
+
+def test_results_of_a_token_each_come_so(asked):
+    x = torch.randn(1, 1024, 1024, requires_grad=True)
+    vectors = [torch.zeros(1, 1024) for _ in range(3)]
+    y = emogs.emotion_norm(x, *vectors[:2])
+    assert [address for address, _ in asked] == [y.data_ptr()]
+    (grad,) = torch.autograd.grad(y.sum(), [x])
+    assert [address for address, _ in asked[1:]] == [grad.data_ptr()]
+    out = emotion_renorm(x.detach(), *vectors)
+    assert asked[2:] == [(out.data_ptr(), out.nbytes)]
 
 
 def test_the_system_notes_the_wish():
