@@ -180,6 +180,10 @@ def _read_csv(path: Path, text: str, chosen: Language | None, fps: float | None,
             for target in targets:
                 out[target] = value
         times.append(clock.seconds(line, row, len(times) + skipped))
+        if not abs(times[-1]) <= LATEST:
+            raise FormatError(
+                path, f"row {line}", f"expected seconds up to {LATEST:g}, got {times[-1]:g} at fps={fps:g}"
+            )
         if len(times) > 1 and times[-1] <= times[-2]:
             raise FormatError(path, f"row {line}", f"expected a time after {times[-2]:g} s, got {times[-1]:g} s")
         values.append(out)

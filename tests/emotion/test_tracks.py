@@ -231,6 +231,14 @@ def test_other_faults(tmp_path, monkeypatch):
         load_track(file)
 
 
+def test_a_rate_may_not_move_frames_beyond_all_time(tmp_path):
+    file = tmp_path / "slow.csv"
+    for text in ("happy\n0\n1\n", "frame,happy\n0,0\n1,1\n", "Timecode,happy\n0:0:0:0,0\n0:0:0:1,1\n"):
+        file.write_text(text)
+        with pytest.raises(FormatError, match=r"row 3: expected seconds up to 1e\+09, got 1e\+10 at fps=1e-10"):
+            load_track(file, language="emotion", fps=1e-10)
+
+
 ZERO, SECOND = torch.zeros(1), torch.arange(2.0)
 
 
