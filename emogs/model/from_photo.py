@@ -55,7 +55,7 @@ def avatar_from_photo(
         face: which of several faces, from 1, as the error that lists them numbers them.
         box: left, top, width, height of the face in pixels, instead of searching for it.
         landmarks: [68, 2] pixels in the iBUG order, instead of predicting them.
-        encoder: a trained encoder; None is an untrained one, which adds nothing to the photo's own appearance.
+        encoder: a trained encoder; None adds nothing to the photo's own appearance, as an untrained one would.
         progress: called with the name of each step as it starts.
     Raises:
         emogs.photo.PhotoError: no face, several faces, a face too small, or one that the head cannot be fitted to.
@@ -69,26 +69,28 @@ def avatar_from_photo(
         texels = _texels(head)
         seen = look(crop, HeadView.from_fit(head, fit), texels)
     with steps("bake the emotions"):
-        avatar = build_avatar(encoder or _untrained(), head, texels, fit, seen)
+        avatar = build_avatar(encoder, head, texels, fit, seen)
     return PhotoAvatar(avatar, crop, fit, steps.seconds)
 
 
 @torch.no_grad()
-def build_avatar(encoder: AvatarEncoder, head: HeadTemplate, texels: TexelMap, fit: HeadFit, seen: Look) -> Avatar:
-    """The avatar of a fitted head with a photo's appearance, its emotions baked from an encoder."""
+def build_avatar(
+    encoder: AvatarEncoder | None, head: HeadTemplate, texels: TexelMap, fit: HeadFit, seen: Look
+) -> Avatar:
+    """The avatar of a fitted head with a photo's appearance, its emotions baked from an encoder if there is one."""
     neutral = fit.neutral(head)
-    identity = encoder.identify(seen.maps.stack()[None])
-    null, weights, components = bake(lambda code: _flatten(encoder.express(identity, code), texels))
-
     skin = texel_surface(head, texels, neutral)
     opacities = SURFACE_OPACITY * texels.sample(seen.opacity[..., None])[:, 0]
     texture = seen.folds.relaxed if seen.folds else seen.texture
     photo = Gaussians(skin.means, skin.quats, skin.scales, opacities, texels.sample(texture))
-    photo = modulate(photo, _basis(null[None], skin), torch.ones(1))
     kept = opacities > _LEAST_OPACITY
 
-    parts = [BakedBasis(_basis(components, skin), weights)] if len(components) else []
-    parts += [_fold_basis(seen.folds, texels)] if seen.folds else []
+    parts = [_fold_basis(seen.folds, texels)] if seen.folds else []
+    if encoder is not None:
+        identity = encoder.identify(seen.maps.stack()[None])
+        null, weights, components = bake(lambda code: _flatten(encoder.express(identity, code), texels))
+        photo = modulate(photo, _basis(null[None], skin), torch.ones(1))
+        parts += [BakedBasis(_basis(components, skin), weights)] if len(components) else []
     baked = _together(parts)
 
     shell = seen.shell
@@ -165,12 +167,6 @@ def _extend(basis: EmotionBasis, kept: Tensor, still: int) -> EmotionBasis:
 @torch.inference_mode(False)
 def _texels(head: HeadTemplate) -> TexelMap:
     return texel_map(head)
-
-
-@lru_cache(maxsize=1)
-@torch.inference_mode(False)
-def _untrained() -> AvatarEncoder:
-    return AvatarEncoder()
 
 
 class _Steps:

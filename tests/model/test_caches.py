@@ -27,7 +27,7 @@ def tensors(thing):
 
 @pytest.mark.parametrize(
     "kept",
-    [builtin_head, from_photo._texels, from_photo._untrained, surface._greatest_stretch, arkit_prior, landmark_model,
+    [builtin_head, from_photo._texels, surface._greatest_stretch, arkit_prior, landmark_model,
      landmark_net],
 )  # fmt: skip
 def test_made_in_inference_mode(kept):

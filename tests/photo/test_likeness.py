@@ -6,8 +6,10 @@ import pytest
 import skimage.data
 import torch
 
-from emogs.head import builtin_head
-from emogs.model import PhotoAvatar, avatar_from_photo
+from emogs.head import builtin_head, texel_map
+from emogs.model import AvatarEncoder, PhotoAvatar, avatar_from_photo
+from emogs.model.from_photo import build_avatar
+from emogs.photo import HeadView, look
 from emogs.photo.fit import Solution
 from emogs.photo.opening import hidden_lips
 
@@ -38,6 +40,30 @@ def test_the_face_looks_like_its_photo(astronaut: PhotoAvatar, name: str) -> Non
     error = 255 * (seen - astronaut.crop).abs().mean(-1).numpy()
     inside = region(astronaut, name) & region(astronaut, "face")
     assert error[inside].mean() < BOUNDS[name]
+
+
+def test_folds_are_worn_with_the_smile_that_made_them(astronaut: PhotoAvatar) -> None:
+    avatar, code = astronaut.avatar, torch.zeros(1, 7)
+
+    def worn(emotion: str | None, articulation: torch.Tensor | None = None) -> torch.Tensor:
+        return avatar.baked.mix(code, avatar.expression(emotion, articulation))[0]
+
+    assert not worn(None).any()
+    torch.testing.assert_close(worn(None, avatar.source), torch.ones(2), rtol=0, atol=1e-6)
+    assert worn("happy").min() > 0.9
+    for unsmiling in ("sad", "anger", "fear"):
+        assert worn(unsmiling).max() < 0.25, unsmiling
+
+
+def test_an_untrained_encoder_makes_the_avatar_that_none_makes(astronaut: PhotoAvatar) -> None:
+    fit, plain = astronaut.fit, astronaut.avatar
+    head = plain.template
+    texels = texel_map(head)
+    seen = look(astronaut.crop, HeadView.from_fit(head, fit), texels)
+    baked = build_avatar(AvatarEncoder(), head, texels, fit, seen)
+    for name in ("means", "quats", "scales", "opacities", "colors"):
+        torch.testing.assert_close(getattr(baked.gaussians, name), getattr(plain.gaussians, name), rtol=0, atol=1e-5)
+    assert torch.equal(baked.baked.response, plain.baked.response)
 
 
 def solution(made: PhotoAvatar, **changes: float) -> Solution:
