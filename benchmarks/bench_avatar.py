@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import skimage.data
 import torch
-from report import environment
+from bench_report import environment
 from rich.console import Console
 from rich.table import Table
 
