@@ -1,6 +1,5 @@
 // The one file that knows Python: reads keyword arguments into params structs and calls the registered operations.
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <optional>
 

@@ -17,6 +17,19 @@ int threads_for_tiles(const BlendForward<T>& p, int64_t tiles, int64_t pairs) {
   return threads_for(p.threads, pairs + kTilePairs * tiles, kPairGrain);
 }
 
+/// run(channels) with the channels of a pixel, depth among them, where they stay in registers; else with 0. From
+/// `fewest` on, three are the way of fewer, too. float64, which checks gradients, always takes 0: the same bits,
+/// without a quarter of this file's code.
+template <class T, class Run>
+bool with_channels(const BlendForward<T>& p, int64_t fewest, const Run& run) {
+  if constexpr (!kIsDouble<T>) {
+    const int64_t planes = p.channels + p.blends_depth();
+    if (fewest <= planes && planes <= 3) return run(Constant<3>());
+    if (planes == 4) return run(Constant<4>());
+  }
+  return run(Constant<0>());
+}
+
 template <int kChannels, Note kNote, class T>
 bool blend_all(const BlendForward<T>& p) {
   const int64_t tiles = tile_total(p);
@@ -122,8 +135,7 @@ bool blend_all_backward(const BlendBackward<T>& p) {
 template <class T>
 int64_t blend_tiles_forward(const BlendForward<T>& p) {
   if (const int64_t error = check_offsets(p)) return error;
-  const int64_t planes = p.channels + p.blends_depth();
-  const bool valid = planes == 3 ? blend_all<3>(p) : planes == 4 ? blend_all<4>(p) : blend_all<0>(p);
+  const bool valid = with_channels(p, 3, [&](auto channels) { return blend_all<channels>(p); });
   return valid ? kBlended : kBadIds;
 }
 
@@ -133,10 +145,7 @@ int64_t blend_tiles_backward(const BlendBackward<T>& p) {
   clear(p.grad_splats, p.images * p.count * kSplatSize, p.threads);
   clear(p.grad_colors, p.images * p.count * p.channels, p.threads);
   if (p.grad_probes) clear(p.grad_probes, p.images * p.count * 4, p.threads);
-  const int64_t planes = p.channels + p.blends_depth();
-  const bool valid = planes <= 3   ? blend_all_backward<3>(p)
-                     : planes == 4 ? blend_all_backward<4>(p)
-                                   : blend_all_backward<0>(p);
+  const bool valid = with_channels(p, 0, [&](auto channels) { return blend_all_backward<channels>(p); });
   if (!valid) return kBadIds;
   finish_grads(p);
   return kBlended;

@@ -25,6 +25,11 @@
 
 namespace emogs {
 
+template <int kValue>
+struct Constant {
+  EMOGS_HD_MEMBER constexpr operator int() const { return kValue; }
+};
+
 EMOGS_HD float multiply_add(float a, float b, float c) {
 #if EMOGS_HARDWARE_FMA
   return fmaf(a, b, c);

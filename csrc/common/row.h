@@ -6,10 +6,6 @@
 #include "common/half.h"
 #include "common/lanes.h"
 
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
-
 namespace emogs {
 namespace EMOGS_ISA {
 

@@ -14,11 +14,6 @@ EMOGS_HD constexpr int harmonics_of(int degree) {
   return (degree + 1) * (degree + 1);
 }
 
-template <int kValue>
-struct Constant {
-  EMOGS_HD_MEMBER constexpr operator int() const { return kValue; }
-};
-
 /// Calls function(degree) with the degree that has that many harmonics as a constant.
 template <class Function>
 EMOGS_HD void with_degree(int64_t harmonics, const Function& function) {
