@@ -190,18 +190,28 @@ def _intersect_cpu(where, records, width, height, tile_mask, rows, capacity):
 
 
 def _intersect_cuda(where, records, width, height, tile_mask, rows, capacity):
-    images, count, tiles = records.shape[:-2].numel(), records.shape[-2], tile_count(width, height)
-    splats, all_tiles = images * count, images * tiles
+    images, splats = records.shape[:-2].numel(), records.shape[:-1].numel()
     if splats > _MOST - 1:
         raise _too_many("splats", images)
-    if all_tiles > 2 * _MOST:
+    if images * tile_count(width, height) > 2 * _MOST:
         raise _too_many("tiles", images)
+    ordered = _order_splats(where, records, width, height, tile_mask)
+    if capacity >= 0:
+        return _emit_pairs(where, ordered, capacity, True, rows)
+    pairs = int(ordered["starts"][0, -1]) & 0xFFFFFFFF  # waits for the device
+    if pairs > _MOST:
+        raise _too_many("pairs of splat and tile", images)
+    return _emit_pairs(where, ordered, pairs, False, rows)
+
+
+def _order_splats(where, records, width, height, tile_mask):
+    """Splats near to far, and where the pairs of each begin: the arguments that listing the pairs shares."""
+    images, splats = records.shape[:-2].numel(), records.shape[:-1].numel()
     integers = partial(torch.empty, dtype=torch.int32, device=records.device)
-    scratch = _C.intersect_tiles_order_scratch(**where, splats=splats)
-    common = {
+    arguments = {
         **where,
         "images": images,
-        "count": count,
+        "count": records.shape[-2],
         "width": width,
         "height": height,
         "splats": aligned(records),
@@ -209,23 +219,24 @@ def _intersect_cuda(where, records, width, height, tile_mask, rows, capacity):
         "counts": integers(splats),
         "order": integers((2, splats)),
         "starts": integers((2, splats + 1)),
-        **_scratch(records, scratch),
+        **_scratch(records, _C.intersect_tiles_order_scratch(**where, splats=splats)),
     }
-    common["order_row"] = _C.intersect_tiles_order(**common)
-    room, largest_key = capacity, all_tiles
-    if capacity < 0:
-        room, largest_key = int(common["starts"][0, -1]) & 0xFFFFFFFF, all_tiles - 1
-        if room > _MOST:
-            raise _too_many("pairs of splat and tile", images)
-    bits = max(largest_key.bit_length(), 1)
+    row = _C.intersect_tiles_order(**arguments)
+    return arguments | {"order_row": row, "counts": None}
+
+
+def _emit_pairs(where, ordered, room, limited, rows):
+    """Lists the pairs and sorts them by tile. `room` is their number or, if `limited`, what the caller has room for."""
+    records, tiles = ordered["splats"], ordered["images"] * tile_count(ordered["width"], ordered["height"])
+    integers = partial(torch.empty, dtype=torch.int32, device=records.device)
+    bits = max((tiles if limited else tiles - 1).bit_length(), 1)
     scratch = _C.intersect_tiles_emit_scratch(**where, room=room, tile_bits=bits)
     values = integers(room), integers(room)
-    offsets = integers(all_tiles + 1, dtype=torch.int64)
-    needed = integers(1 if capacity >= 0 else 0, dtype=torch.int64)
-    splat_rows = integers((splats, 2)) if rows else None
-    common |= {"counts": None, **_scratch(records, scratch)}
+    offsets = integers(tiles + 1, dtype=torch.int64)
+    needed = integers(int(limited), dtype=torch.int64)
+    splat_rows = integers((ordered["images"] * ordered["count"], 2)) if rows else None
     result = _C.intersect_tiles_emit(
-        **common,
+        **ordered | _scratch(records, scratch),
         room=room,
         tile_bits=bits,
         keys=integers((2, room)),
@@ -234,7 +245,7 @@ def _intersect_cuda(where, records, width, height, tile_mask, rows, capacity):
         place_ids=integers(room) if rows else None,
         tile_offsets=offsets,
         rows=splat_rows,
-        needed=needed if capacity >= 0 else None,
+        needed=needed if limited else None,
     )
     if splat_rows is None:
         return offsets, values[result], *no_places(values[result]), needed
