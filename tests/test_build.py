@@ -43,6 +43,32 @@ def test_emulated_module_in_the_packages_place_names_the_command_that_builds_ano
     assert run.returncode != 0 and "EMOGS_CUDA=auto pip install ." in run.stderr
 
 
+def run_setup(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Builds a copy of the sources, whose build folder is its own."""
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "CMakeLists.txt"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("csrc", "cmake"):
+        shutil.copytree(ROOT / name, folder / name)
+    (folder / "emogs").mkdir()
+    command = [sys.executable, "setup.py", "build_ext", "--build-lib", "out"]
+    return subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"EMOGS_CUDA": "maybe"}, "EMOGS_CUDA is 'maybe'; it must be auto, on, off or emulate"),
+        ({"CXX": "no-such-compiler", "EMOGS_CUDA": "off"}, "no-such-compiler"),
+    ],
+)
+def test_what_stops_a_build_is_said_without_a_traceback(tmp_path, environment, message):
+    run = run_setup(tmp_path, **environment)
+    assert run.returncode != 0 and "Traceback" not in run.stderr
+    assert message in " ".join(run.stderr.split())
+    assert run.stderr.splitlines()[-1].startswith("error: CMake could not configure emogs, see above; it needs a C++17")
+
+
 @pytest.mark.skipif(_C.cuda_architectures is not None, reason="this build has a CUDA backend")
 def test_missing_backend_names_the_command_that_builds_it():
     arguments = launch(torch.zeros(1)) | {"device": 0}
