@@ -19,6 +19,15 @@ from .mixing import expression_from_emotion
 from .regions import select_regions
 from .tables import EMOTIONS, UNTOUCHED, default_tables
 
+_LIDS = torch.tensor(
+    [
+        [ARKIT_NAMES.index(f"{name}{side}"), ARKIT_NAMES.index(f"eyeBlink{side}")]
+        for side in ("Left", "Right")
+        for name in ("eyeWide", "eyeSquint")
+    ]
+).unbind(1)
+"""Channels that turn the lids which a blink turns, and the blink of the same side."""
+
 
 def anchor_codes() -> Tensor:
     """[35, 7] seven full emotions, seven halves, twenty-one pairs of halves: the codes at which psi is triangular."""
@@ -85,8 +94,10 @@ class GeometryPath(nn.Module):
                 (brow, eyes, mouth), which moves that region's channels; computed in the path's own type. A source of
                 None is neutral.
             style: [B, style] of the identity; None is zero.
-            clamp: keep the result in [0, 1], as a template expects. Off by default: it would break the identity at
-                equal codes for trackers that leave the range, and its gradient is zero where training needs one most.
+            clamp: make the result one that a template wears: in [0, 1], and what the emotion adds to `eyeWide` and
+                `eyeSquint` only as far as `eyeBlink` leaves the eye open, since in a template the turns of a lid add up
+                and a surprised face would never shut its eyes. Off by default: it would break the identity at equal
+                codes for trackers that leave the range, and its gradient is zero where training needs one most.
         Returns:
             [B, T, 52], differentiable once in all tensors.
         Raises:
@@ -104,7 +115,14 @@ class GeometryPath(nn.Module):
             mean = self._mean(code) * manner
             center, shift, log_spread = center + mean, shift - mean, log_spread - self._log_spread(code)
         out = emotion_renorm(params, center, torch.expm1(log_spread), shift, channels=self.mask)
-        return out.clamp(0, 1) if clamp else out
+        return self._worn(params, out) if clamp else out
+
+    def _worn(self, params: Tensor, out: Tensor) -> Tensor:
+        """[B, T, 52] in [0, 1]; lids that a blink shuts stay shut: p' = p + (1 - blink) (out - p)."""
+        lids, blinks = (channels.to(params.device) for channels in _LIDS)
+        open_ = 1 - params[..., blinks].clamp(0, 1)
+        worn = params[..., lids] + open_ * (out[..., lids] - params[..., lids])
+        return out.index_copy(-1, lids, worn).clamp(0, 1)
 
     def _mean(self, codes: Tensor) -> Tensor:
         """mu [B, 52] at no style: the face of an emotion."""

@@ -2,7 +2,8 @@
 
 Shapes that upstream splits into sides are put together where ARKit has one (`browInnerUp`, `cheekPuff`), `_L` and `_R`
 become Left and Right, correctives (`mouthClose`, made to be worn with `jawOpen`) keep their meaning. Lashes, tear film
-and eye occlusion are left out: they are cards for a game engine's shaders.
+and eye occlusion are left out: they are cards for a game engine's shaders. Upstream's materials have a texture each,
+their coordinates one over the other or a tile further right: here they share one texture.
 """
 
 from __future__ import annotations
@@ -26,6 +27,14 @@ _PARTS = {
     "M_Face": "skin", "M_BackHead": "skin", "M_GumsTongue": "tongue", "M_Teeth": "teeth",
     "M_ScleraLeft": "eye_left", "M_IrisLeft": "eye_left", "M_ScleraRight": "eye_right", "M_IrisRight": "eye_right",
 }  # fmt: skip
+_CELLS = {
+    "M_Face": (0.0, 0.0, 0.75), "M_BackHead": (0.75, 0.0, 0.25), "M_GumsTongue": (0.75, 0.25, 0.25),
+    "M_Teeth": (0.75, 0.5, 0.25), "M_ScleraLeft": (0.0, 0.75, 0.25), "M_IrisLeft": (0.25, 0.75, 0.25),
+    "M_ScleraRight": (0.5, 0.75, 0.25), "M_IrisRight": (0.75, 0.75, 0.25),
+}  # fmt: skip
+"""Left, top and side of each material's square in the texture; the face gets nine times the area of another."""
+_MARGIN = 0.02
+"""Of a square's side, on each side: filtering at a border must not find the neighbour."""
 _PART_NAMES = ("skin", "eye_left", "eye_right", "teeth", "tongue")
 _CENTIMETRE = 0.01
 _NEUTRAL, _INDICES, _NPZ = "generic_neutral_mesh.obj", "vertex_indices.json", "ict_head.npz"
@@ -59,14 +68,18 @@ def load_ict(folder: str | Path) -> HeadTemplate:
         fields.fail("material_names", f"some of {', '.join(_PARTS)}", ", ".join(materials))
     faces = fields.indices("faces", triangles, 3, below=count)[kept]
     used = int(faces.max()) + 1  # what is left out comes last
-    uv = fields.floats("uv", corners, 2)
+    uv, faces_uv = _one_texture(
+        fields.floats("uv", corners, 2),
+        fields.indices("faces_uv", triangles, 3, below=corners)[kept],
+        torch.tensor([list(_CELLS).index(m) if m in _CELLS else -1 for m in materials])[material][kept],
+    )
     landmarks, rigid = _index_lists(folder / _INDICES, used)
     template = HeadTemplate(
         name="ict",
         vertices=fields.floats("neutral", count, 3)[:used] * _CENTIMETRE,
         faces=faces,
-        uv=torch.stack([uv[:, 0], 1 - uv[:, 1]], 1),
-        faces_uv=fields.indices("faces_uv", triangles, 3, below=corners)[kept],
+        uv=uv,
+        faces_uv=faces_uv,
         face_part=part[kept],
         part_names=_PART_NAMES,
         landmarks=landmarks,
@@ -80,6 +93,23 @@ def load_ict(folder: str | Path) -> HeadTemplate:
         albedo=torch.full((256, 256, 3), 0.6),
     )
     return _turning(template)
+
+
+def _one_texture(uv: Tensor, faces_uv: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """Upstream's coordinates uv [T, 2] (v upwards) and triangles [F, 3] over them, in the squares [F] of one texture.
+
+    A material that fills more than a tile is drawn smaller. What two materials share is there twice.
+    """
+    keys, triangles = torch.unique(faces_uv + len(uv) * cell[:, None], return_inverse=True)
+    places, owner = uv[keys % len(uv)] * torch.tensor([1.0, -1.0]), keys // len(uv)
+    out = torch.zeros_like(places)
+    for index, (left, top, side) in enumerate(_CELLS.values()):
+        here = owner == index
+        if here.any():
+            tile = places[here].amin(0).floor()
+            inside = (places[here] - tile) / (places[here] - tile).amax().clamp_min(1)
+            out[here] = torch.tensor([left, top]) + side * (_MARGIN + (1 - 2 * _MARGIN) * inside)
+    return out, triangles
 
 
 def _turning(template: HeadTemplate) -> HeadTemplate:

@@ -15,6 +15,7 @@ from emogs.emotion import (
     psi,
 )
 from emogs.emotion.tables import UNTOUCHED
+from emogs.head import builtin_head
 from emogs.head.template import ARKIT_NAMES
 
 ROUNDING = 1e-6
@@ -83,6 +84,26 @@ def test_gaze_and_blinks_stay_bit_for_bit():
     out = trained()(params, torch.eye(7)[1:3], torch.eye(7)[4:5])
     assert torch.equal(out[..., untouched], params[..., untouched])
     assert not torch.equal(out, params)
+
+
+def test_worn_lids_that_a_blink_shuts_stay_shut():
+    """Half a blink leaves half of what surprise does to lids; the performance's own wide eyes are its own."""
+    wide, blink = (
+        [ARKIT_NAMES.index(f"{name}{side}") for side in ("Left", "Right")] for name in ("eyeWide", "eyeBlink")
+    )
+    params = torch.zeros(1, 3, 52)
+    params[0, :, blink[0]] = torch.tensor([0.0, 0.5, 1.0])
+    surprise, none = torch.eye(7)[2:3], torch.zeros(1, 7)
+    worn = GeometryPath()(params, surprise, none, clamp=True)
+    full = float(expression_from_emotion(surprise)[0, wide[0]])
+    torch.testing.assert_close(worn[0, :, wide[0]], full * torch.tensor([1.0, 0.5, 0.0]), atol=ROUNDING, rtol=0)
+    torch.testing.assert_close(worn[0, :, wide[1]], torch.full((3,), full), atol=ROUNDING, rtol=0)
+    head = builtin_head()
+    marks = head.deform(expression=worn[0])[:, head.landmarks]
+    gap = (marks[:, [43, 44]] - marks[:, [47, 46]]).norm(dim=-1).mean(1)  # the left eye's
+    assert gap[0] > 0.011 and gap[2] < 0.001
+    params[..., wide] = 0.3
+    assert torch.equal(GeometryPath()(params, surprise, surprise, clamp=True), params)
 
 
 def test_there_and_back_is_the_identity():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from obj_files import ict_obj_folder, tiny_ict_folder
 
-from emogs.head import ARKIT_NAMES, load_ict, load_template
+from emogs.head import ARKIT_NAMES, load_ict, load_template, texel_map
 from emogs.io import FormatError
 
 
@@ -22,6 +22,30 @@ def test_shapes_fit_together(ict_folder):
     smile[0, ict.channel("mouthSmileLeft")] = 1
     corner = ict.landmarks[54]
     assert ict.deform(None, smile)[0, corner, 1] > ict.vertices[corner, 1]
+
+
+def test_materials_share_one_texture(ict_folder):
+    """Upstream's coordinates reach u = 4, and its eyes' lie on the face's."""
+    ict = load_ict(ict_folder)
+    assert ict.uv.min() >= 0 and ict.uv.max() <= 1
+    texels = texel_map(ict, 256)
+    shares = torch.bincount(ict.face_part[texels.face], minlength=len(ict.part_names)) / 256**2
+    assert shares[0] > 0.4 and (shares[1:] > 0.02).all()
+    a, b, c = (ict.uv[ict.faces_uv] * 256).double().unbind(1)
+    area = 0.5 * ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]).abs()
+    for part in range(len(ict.part_names)):  # nothing lies over it: its texels are as many as its area
+        assert abs(shares[part] * 256**2 / area[ict.face_part == part].sum() - 1) < 0.03, ict.part_names[part]
+
+
+def test_coordinates_over_several_tiles_are_drawn_smaller(tmp_path):
+    tiny_ict_folder(tmp_path)
+    path = tmp_path / "generic_neutral_mesh.obj"
+    lines = [
+        f"vt {7 + 3 * float(line.split()[1])} {line.split()[2]}" if line.startswith("vt ") else line
+        for line in path.read_text().splitlines()
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    assert load_ict(tmp_path).uv.min() >= 0 and load_ict(tmp_path).uv.max() <= 1
 
 
 def test_upstream_folder_is_the_npz(tmp_path, ict_folder):

@@ -148,6 +148,15 @@ def test_gaze_and_blinks_do_not_change_with_emotion():
     assert torch.equal(played[:, BLINKS + looks], plain.expression[:, BLINKS + looks])
 
 
+def test_a_surprised_face_blinks_as_deep():
+    values = performance().values
+    with torch.no_grad():
+        surprised = GeometryPath()(values[None], parse_emotion("surprise")[None], torch.zeros(1, 7), clamp=True)[0]
+    fit = clean(perform(HEAD, surprised).landmarks)
+    for begin in blink_frames(FRAMES):
+        assert (fit.expression[begin : begin + len(BLINK)][:, BLINKS].amax(0) > 0.98).all()
+
+
 def test_missing_and_wrong_frames_are_filled_and_named():
     marks = as_mediapipe(performance().noisy(0.003))
     marks[30:38] = torch.nan
