@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -22,6 +24,8 @@ SMALLEST_FACE = 64
 LONGEST_SIDE = 2048
 MOST_PIXELS = 100_000_000
 """Of a picture that is decoded as a whole: 400 MB. A JPEG is decoded at a fraction of its size."""
+MOST_BYTES = 2**29
+"""Of a picture's file: more than pixels of 16 bits need."""
 _DETECTOR_SIDE = 800
 _CASCADES = (("frontalface_default", 6), ("frontalface_default", 3), ("profileface", 3), ("frontalface_alt2", 1))
 """OpenCV's cascades and how many windows must agree, asked in turn until one finds a face."""
@@ -40,7 +44,7 @@ def load_photo(path: str | Path) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow remarks on metadata that nobody needs here, already when it opens
-            with Image.open(path) as opened:
+            with Image.open(_held(path)) as opened:
                 opened.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))  # lets JPEG decode at a fraction of its size
                 if opened.width * opened.height > MOST_PIXELS:
                     raise PhotoError(f"{opened.width} x {opened.height} pixels, expected at most {MOST_PIXELS:,}")
@@ -54,6 +58,15 @@ def load_photo(path: str | Path) -> NDArray[np.uint8]:
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
     white = Image.new("RGBA", image.size, "white")
     return np.array(Image.alpha_composite(white, image).convert("RGB"))
+
+
+def _held(path: str | Path) -> io.BytesIO:
+    """A file's bytes. Pillow asks for as many as a chunk says it has, which from a file means memory for all of them."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_BYTES:
+            raise PhotoError(f"{size:,} bytes, expected at most {MOST_BYTES:,}")
+        return io.BytesIO(file.read(size))
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -132,6 +134,29 @@ def test_damaged_files_raise_nothing_else(tmp_path, kind, recwarn):
         except PhotoError as error:
             assert path.name in str(error)
     assert not recwarn.list  # nor does Pillow talk to the user
+
+
+def test_a_chunk_that_says_it_is_huge_asks_for_no_memory(tmp_path, monkeypatch):
+    """Pillow reads as many bytes as the last chunk of pixels claims to have left."""
+    path = tmp_path / "a.png"
+    Image.new("RGB", (70, 70)).save(path)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"IDAT")
+    data[place - 4 : place] = (2**31 - 1).to_bytes(4, "big")
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        assert load_photo(path).shape == (70, 70, 3)
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+
+
+def test_files_of_any_size_are_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("emogs.photo.detect.MOST_BYTES", 99)
+    (tmp_path / "a.png").write_bytes(bytes(100))
+    with pytest.raises(PhotoError, match=r"a\.png: .*100 bytes, expected at most 99"):
+        load_photo(tmp_path / "a.png")
 
 
 def test_more_pixels_than_memory_should_hold_are_refused(tmp_path, monkeypatch):
