@@ -61,7 +61,7 @@ def load_photo(path: str | Path) -> NDArray[np.uint8]:
 
 
 def _held(path: str | Path) -> io.BytesIO:
-    """A file's bytes. Pillow asks for as many as a chunk says it has, which from a file means memory for all of them."""
+    """A file's bytes. Pillow asks for as many as a chunk says it has: from a file that means memory for all of them."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > MOST_BYTES:
