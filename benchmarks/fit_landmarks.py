@@ -29,6 +29,7 @@ from performances import (
     speech_gaze_blinks,
 )  # fmt: skip
 
+from emogs.emotion import EMOTIONS, GeometryPath, parse_emotion
 from emogs.head import HeadTemplate, builtin_head, load_ict
 from emogs.io.sheet import write_png
 from emogs.photo import SequenceFit, fit_sequence
@@ -110,6 +111,29 @@ def known_truth(heads: list[HeadTemplate], frames: int) -> None:
             )
 
 
+def held_emotions(frames: int) -> None:
+    """How far an emotion that is held over a clip changes what is read of gaze and lids, which it leaves alone."""
+    head, values = builtin_head(), speech_gaze_blinks(frames)
+    print("\n| held | gaze, share of its reach | lids | blink depth |\n|---|---|---|---|")
+
+    def fitted(shown: torch.Tensor) -> torch.Tensor:
+        marks = as_mediapipe(perform(head, shown).landmarks)
+        return fit_sequence(marks, fps=FPS, size=SIZE, focal=FOCAL).expression
+
+    lids = [channel("eyeBlinkLeft"), channel("eyeBlinkRight")]
+    begins, rest = blink_frames(frames), values[:, lids[0]] == 0
+    reach = gaze_degrees(head, values).abs().max()
+    plain = fitted(values)
+    for name in EMOTIONS:
+        with torch.no_grad():
+            shown = GeometryPath()(values[None], parse_emotion(name)[None], torch.zeros(1, 7), clamp=True)[0]
+        found = fitted(shown)
+        gaze = (gaze_degrees(head, found) - gaze_degrees(head, plain)).abs()[rest].mean() / reach
+        depth = torch.stack([found[b : b + len(BLINK), lids].amax(0) for b in begins]).mean()
+        off = (found - plain)[:, lids].abs().mean()
+        print(f"| {name} | {100 * gaze:.1f}% | {100 * off:.1f}% | {depth:.2f} |", flush=True)
+
+
 def row(head: HeadTemplate, values: torch.Tensor, viewmats: torch.Tensor, fit: SequenceFit, noise: float) -> str:
     turned = fit.viewmats[:, :3, :3].double() @ viewmats[:, :3, :3].mT
     cosine = ((turned.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1)
@@ -148,6 +172,7 @@ def main() -> None:
     if chosen.data and (chosen.data / "mediapipe").is_dir():
         real_files(heads, chosen.data / "mediapipe")
     known_truth(heads, chosen.frames)
+    held_emotions(60)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,12 @@ OUT = ROOT / "build" / "fuzz"
 RESULTS = HERE / "results.json"
 MEMORY = 2 * 2**30
 """Bytes that a file may make a reader ask for, beyond what the process has once everything is imported."""
-SECONDS = 60
-"""For one file, which takes milliseconds; ten times as long until the first one, for imports."""
+SECONDS = 20
+"""Of a processor, for one file, which takes milliseconds; on a busy machine a clock would call a slow process hung."""
+PATIENCE = 3600
+"""Seconds by the clock, for a process that waits and computes nothing."""
+LOOK = 10
+"""Seconds between two looks at how much a silent process has computed."""
 BATCH = 20_000
 """Files for one process."""
 SAVED = 1000
@@ -151,17 +155,17 @@ class State:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         with subprocess.Popen(self.command(last), stdout=subprocess.PIPE, env=environment, text=True) as process:
             lines = _lines_of(process)
-            started = False
+            limit = 10 * SECONDS  # for the first, with all imports
             while self.files < last:
                 try:
-                    line = lines.get(timeout=SECONDS if started else 10 * SECONDS)
+                    line = _next(lines, process.pid, limit)
                 except queue.Empty:
                     process.send_signal(signal.SIGKILL)
-                    self._count(self.files, f"no answer in {SECONDS} s")
+                    self._count(self.files, "no answer")
                     break
                 if line is None:
                     break
-                started = True
+                limit = SECONDS
                 index, outcome = json.loads(line)
                 self._count(index, outcome)
                 show(self.files)
@@ -213,6 +217,24 @@ class State:
         known = {"files": self.files, "outcomes": self.outcomes, "faults": self.faults, "seconds": self.seconds}
         self.path.write_text(json.dumps(known, indent=1))
         return now
+
+
+def _next(lines: queue.Queue[str | None], pid: int, limit: float) -> str | None:
+    """A process's next line; queue.Empty once it has computed for `limit` seconds, or waited for `PATIENCE`."""
+    begin = _computed(pid)
+    for _ in range(PATIENCE // LOOK):
+        try:
+            return lines.get(timeout=LOOK)
+        except queue.Empty:
+            if _computed(pid) - begin > limit:
+                raise
+    raise queue.Empty
+
+
+def _computed(pid: int) -> float:
+    """Seconds of a processor that a process has used (its `utime` and `stime`)."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _lines_of(process: subprocess.Popen[str]) -> queue.Queue[str | None]:
