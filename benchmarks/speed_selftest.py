@@ -67,7 +67,7 @@ SLOWDOWNS = {
         file=Path("csrc", "norm", "norm_cpu.cpp"),
         statement="forward_token(p, Folded<T>(p, at.b, region), at.token, stream_y, keep ? kept : nullptr);",
         number="at.token",
-        twice=140,
+        twice=200,
         pieces="tokens",
     ),
     "project": Slowdown(

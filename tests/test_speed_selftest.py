@@ -51,7 +51,7 @@ def test_a_slowdown_that_is_not_found_fails(selftest):
     assert code == 1
     assert "1 of 1 are 'not slower'; ratios from 1.000 to 1.000" in said
     assert "slower: 0 of 1 are 'slower'" in said
-    assert content["machine"]["threads"] == "1" and content["twice"] == 0.14
+    assert content["machine"]["threads"] == "1" and content["twice"] == 0.2
     kinds = [(verdict["name"], verdict["verdict"], verdict["pairs"]) for verdict in content["verdicts"]]
     assert kinds == [("identical", FINE, 2), ("slower", FINE, 2)]
 
