@@ -57,7 +57,7 @@ int64_t check_offsets(const BlendForward<T>& p) {
   int64_t longest = 0;
   for (int64_t tile = 0; tile < tiles; tile++) {
     rise = rise && p.tile_offsets[tile] <= p.tile_offsets[tile + 1];
-    longest = maximum(longest, p.tile_offsets[tile + 1] - p.tile_offsets[tile]);
+    if (rise) longest = maximum(longest, p.tile_offsets[tile + 1] - p.tile_offsets[tile]);
   }
   return !rise ? kBadOffsets : longest > kLongestList<T> ? kLongList : kBlended;
 }
