@@ -13,6 +13,7 @@ import pytest
 import torch
 from emulation import DEVICES, emulated
 from hypothesis import HealthCheck, settings
+from untold import untold_gates
 
 from emogs.ops.native import _C
 
@@ -46,6 +47,11 @@ def pytest_runtest_setup() -> None:
 def pytest_runtest_call() -> None:
     """Nor on which fixtures were made for other tests."""
     _seed(2)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in untold_gates():
+        terminalreporter.write_line(line, yellow=True)
 
 
 def _why_no_cuda() -> str | None:
