@@ -128,6 +128,9 @@ def all_ratios(sizes: Sizes) -> dict[str, Ratio]:
         **against_torch(blended, 0.035, 0.035),
         f"rasterize/head{sizes.gaussians}: one emotion / none": Ratio(1.9, lambda: emotion_or_none(head, False)),
         f"rasterize/head{sizes.gaussians}: null emotion / none": Ratio(1.3, lambda: emotion_or_none(head, True)),
+        f"rasterize/head{sizes.gaussians}: with depth, the default / without": Ratio(
+            1.4, lambda: (renders(head, settings=emogs.RasterSettings()), renders(head))
+        ),
         f"rasterize/head{few}: {many} emotions in one call / in {many}": Ratio(
             1.1, lambda: together(dataclasses.replace(small, emotions=many))
         ),
