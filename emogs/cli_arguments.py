@@ -72,9 +72,10 @@ def until_nobody_reads() -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # as in `emogs info >&-`
+                sys.stdout.flush()
     except BrokenPipeError:
-        unread = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
+        unread = [stream for stream in (sys.stdout, sys.stderr) if stream is not None and _is_unread(stream)]
         if not unread:
             raise
         for stream in unread:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -12,9 +12,6 @@ from tyro.conf import Positional
 from .cli_arguments import check_output, run_command
 from .cli_fit import fit
 from .cli_template import speaking, with_arkit
-
-if TYPE_CHECKING:
-    pass
 
 _TEMPLATE = tyro.conf.arg(metavar="TEMPLATE")
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,9 @@ def run_setup(folder: Path, **environment: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
 
 
-@pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
+@pytest.mark.skipif(
+    not (shutil.which("cmake") and shutil.which("ninja") and find_spec("pybind11")), reason="needs what builds emogs"
+)
 @pytest.mark.parametrize(
     ("environment", "message"),
     [

@@ -89,6 +89,15 @@ def test_a_reader_that_has_gone_ends_the_command_quietly(arguments, monkeypatch,
     assert capsys.readouterr().err == ""
 
 
+def test_closed_output_is_no_error(monkeypatch):
+    """`emogs info >&-`: Python has no sys.stdout then."""
+    monkeypatch.setattr(sys, "stdout", None)
+    with until_nobody_reads():
+        pass
+    with pytest.raises(BrokenPipeError, match="encoder"), until_nobody_reads():
+        raise BrokenPipeError("encoder")
+
+
 def test_a_broken_pipe_to_something_else_is_an_error():
     with pytest.raises(BrokenPipeError, match="encoder"), until_nobody_reads():
         raise BrokenPipeError("encoder")

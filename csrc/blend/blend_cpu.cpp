@@ -18,8 +18,8 @@ int threads_for_tiles(const BlendForward<T>& p, int64_t tiles, int64_t pairs) {
 }
 
 /// run(channels) with the channels of a pixel, depth among them, where they stay in registers; else with 0. From
-/// `fewest` on, three are the way of fewer, too. float64, which checks gradients, always takes 0: the same bits,
-/// without a quarter of this file's code.
+/// `fewest` on, three are the way of fewer, too. float64, which checks gradients, always takes 0: forward has the
+/// same bits, backward up to the order of a sum, without a quarter of this file's code.
 template <class T, class Run>
 bool with_channels(const BlendForward<T>& p, int64_t fewest, const Run& run) {
   if constexpr (!kIsDouble<T>) {

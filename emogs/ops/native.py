@@ -16,10 +16,10 @@ except ImportError as error:
         "emogs's native module is missing or does not load; build it with `pip install .` "
         f"(in a checkout: `make build`). The loader said: {error}"
     ) from error
-if not _C.cpu:
+if not getattr(_C, "cpu", False):
     raise ImportError(
-        "emogs's native module has no CPU kernels: it was built with EMOGS_CUDA=emulate, which is for tests/emulator; "
-        "rebuild it with `EMOGS_CUDA=auto pip install .`"
+        "emogs's native module is of an older emogs, or has no CPU kernels (EMOGS_CUDA=emulate is for tests/emulator); "
+        "rebuild it with `EMOGS_CUDA=auto pip install .` (in a checkout: `make build`)"
     )
 
 __all__ = ["_C", "aligned", "choose_route", "launch", "needs_gradients", "new_empty", "on_cuda", "routed"]

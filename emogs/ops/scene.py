@@ -130,6 +130,8 @@ def _check_shapes(shapes: tuple[torch.Size | None, ...], sh: bool, width: int, h
         "basis_logit_opacities": basis, "basis_colors": (*basis, color[-1]), "binding": (means[-2],),
         "frames": None if frames is None else (*frames[:-1], 8),
     }  # fmt: skip
+    if emotion is None and any(given[name] is not None for name in expected if name.startswith("basis_")):
+        raise ValueError("emogs: a basis needs an emotion")
     for name, fitting in expected.items():
         if fitting is not None:
             check_fit(name, given[name], fitting)

@@ -27,7 +27,7 @@ class RasterSettings:
     less than 1e-30 (float64: 1e-290) counts as that."""
     blur: float = 0.3
     """Variance added to both screen axes of a splat, pixels squared: keeps thin splats visible, and their gradients in
-    float32 exact: with 0.01 those of needles, however thin, are within 2%; much below, needles a thousand times as long
+    float32 exact: with 0.01 those of needles, however thin, are within 5%; much below, needles a thousand times as long
     as wide have no digit that is right, and need float64."""
     near: float = 0.01
     """Gaussians nearer than this camera-space depth are culled."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..io.files import reason_of
 from .errors import PhotoError
@@ -53,6 +53,8 @@ def load_photo(path: str | Path) -> NDArray[np.uint8]:
         raise PhotoError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise PhotoError(f"{path}: is a folder, not a photo") from None
+    except UnidentifiedImageError:  # its message shows where in memory the bytes are
+        raise PhotoError(f"{path}: is no picture in a format known here") from None
     except Exception as reason:  # Pillow's plugins raise a dozen types on damaged files
         raise PhotoError(f"{path}: cannot be read as a photo ({reason_of(reason)})") from None
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -32,6 +33,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the emulator ru
 
 @pytest.fixture(scope="module")
 def kernels() -> dict[int, str]:
+    if shutil.which("nm") is None:
+        pytest.skip("needs nm")
     return sanitize.kernels(BUILD)
 
 

@@ -225,7 +225,7 @@ def test_leaving_out_blocks_changes_nothing(dtype, isa):
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("blur", "tolerance"), [(0.3, 1e-4), (0.01, 0.02)])
+@pytest.mark.parametrize(("blur", "tolerance"), [(0.3, 1e-4), (0.01, 0.05)])
 @pytest.mark.parametrize("thin", [1e-2, 1e-3, 1e-4])
 def test_gradients_of_needles_are_as_exact_as_the_settings_say(thin, blur, tolerance):
     """Float32 against float64, both of the same numbers."""

@@ -29,6 +29,7 @@ def direct_calls():
     yield "one view", {"viewmats": lambda t: t[0]}, "viewmats must have at least 3 dimensions"
     yield "one K", {"Ks": lambda t: t[:1]}, "Ks"
     yield "frames", {"frames": lambda t: t[..., :7]}, "frames"
+    yield "no emotion", {"emotion": lambda t: None}, "a basis needs an emotion"
     yield "no frames", {"frames": lambda t: None}, "binding and frames must come together"
     yield "no binding", {"binding": lambda t: None}, "binding and frames must come together"
     yield "binding out of range", {"binding": lambda t: t + 3}, r"rig.binding must be in \[0, F=3\)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import re
 from pathlib import Path
 
@@ -39,22 +41,27 @@ def test_results_of_a_token_each_come_so(asked):
     assert asked[2:] == [(out.data_ptr(), out.nbytes)]
 
 
-def test_the_system_notes_the_wish():
-    """By the flag `hg` of the mapping that holds the tensor's middle, proc(5)."""
-    maps = Path("/proc/self/smaps")
-    if not (maps.exists() and Path("/sys/kernel/mm/transparent_hugepage").exists()):
-        pytest.skip("this system has no huge pages to ask for")
-    tensor = native.new_empty(torch.empty(0), (4 << 20,))
-    middle, inside = tensor.data_ptr() + tensor.nbytes // 2, False
-    flags = []
-    for line in maps.read_text().splitlines():
+def flags_at(address: int) -> list[str]:
+    """VmFlags of the mapping that holds an address, proc(5); none where the system does not show them."""
+    maps, inside = Path("/proc/self/smaps"), False
+    for line in maps.read_text().splitlines() if maps.exists() else ():
         if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
-            inside = int(match[1], 16) <= middle < int(match[2], 16)
+            inside = int(match[1], 16) <= address < int(match[2], 16)
         elif inside and line.startswith("VmFlags:"):
-            flags = line.split()[1:]
-    if not flags:
-        pytest.skip("this system does not show the flags of its mappings")
-    assert "hg" in flags
+            return line.split()[1:]
+    return []
+
+
+def test_the_system_notes_the_wish():
+    with mmap.mmap(-1, 16 << 20) as memory:
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):  # a kernel without them
+                memory.madvise(mmap.MADV_HUGEPAGE)
+        middle = torch.frombuffer(memory, dtype=torch.uint8)[8 << 20 :].data_ptr()
+        if "hg" not in flags_at(middle):
+            pytest.skip("this system notes no wish for huge pages")
+    tensor = native.new_empty(torch.empty(0), (4 << 20,))
+    assert "hg" in flags_at(tensor.data_ptr() + tensor.nbytes // 2)
 
 
 def test_addresses_that_hold_no_whole_huge_page_are_left_alone():

@@ -166,3 +166,10 @@ def test_more_pixels_than_memory_should_hold_are_refused(tmp_path, monkeypatch):
         PhotoError, match=r"large\.png: cannot be read as a photo \(10 x 10 pixels, expected at most 99"
     ):
         load_photo(tmp_path / "large.png")
+
+
+def test_what_is_no_picture_is_said_the_same_way_every_time(tmp_path):
+    (tmp_path / "no.jpg").write_bytes(b"hello")
+    with pytest.raises(PhotoError) as caught:
+        load_photo(tmp_path / "no.jpg")
+    assert str(caught.value) == f"{tmp_path / 'no.jpg'}: is no picture in a format known here"

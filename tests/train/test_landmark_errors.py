@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,12 +15,13 @@ from safetensors.torch import save_file
 
 from emogs.emotion.tables import EMOTIONS
 from emogs.io.files import FormatError
-from emogs.photo.landmarks import landmark_net
+from emogs.photo.landmarks import GROUPS, landmark_net
 from emogs.train import landmark_errors
 from emogs.train.landmark_errors import Errors, LandmarkEvaluation, judge, page, render_people, show, systematic
 
 from .test_landmarks import _SameProcess
 
+ROOT = Path(__file__).resolve().parents[2]
 BOUND = 6.0
 """Per cent of the outer-eye distance."""
 
@@ -105,3 +107,22 @@ def test_the_page_is_means_and_quantiles_by_group():
     show("head", errors, console)
     text = console.export_text()
     assert "48 pictures" in text and "(+0.0, +10.0)" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "rows"),
+    [
+        ("shipped-on-builtin", "builtin", [["mean"], ["90%"], ["+0°"], ["-30°", "+30°"]]),
+        ("shipped-on-ict", "ict", [["mean"], ["90%"]]),
+        ("builtin-on-ict", "ict", [["mean"], ["90%"], ["+0°"], ["-30°", "+30°"]]),
+    ],
+)
+def test_stored_pages_are_within_the_bound_and_what_the_docs_say(name, head, rows):
+    """Pages of `emogs train landmarks-eval --out`; every network judges a head that it has not seen, or not these
+    people of it."""
+    errors = json.loads((ROOT / "benchmarks" / "results" / "landmarks" / f"{name}.json").read_text())[head]
+    assert errors["all"]["mean"] < BOUND
+    text = (ROOT / "docs" / "heads.md").read_text()
+    for row in rows:
+        cells = [", ".join(f"{errors[group][column]:.1f}" for column in row) for group in ("all", *GROUPS)]
+        assert f"| {' | '.join(cells)} |\n" in text, row

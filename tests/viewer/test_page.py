@@ -24,10 +24,10 @@ def free_port() -> int:
 
 @pytest.fixture
 def page():
-    page = None
-    while page is None:
+    for _ in range(10):
         with contextlib.suppress(ValueError):  # another process has taken the port since it was free
             page = AvatarPage(FakeAvatar(), free_port())
+            break
     yield page
     page.stop()
 
