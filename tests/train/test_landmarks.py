@@ -77,6 +77,8 @@ def test_pictures_of_another_head_or_renderer_are_not_taken(tmp_path, monkeypatc
     }
     assert len(folders) == 4 and all(folder.name.startswith("builtin-") for folder in folders)
     assert pictures_of(tmp_path, head) in folders
+    last_bits = replace(head, expression=head.expression + 1e-15 * torch.randn(head.expression.shape))
+    assert pictures_of(tmp_path, last_bits) in folders
     monkeypatch.setattr(templates, "_renderer", lambda: b"another")
     assert pictures_of(tmp_path, head) not in folders
 
